@@ -1,0 +1,153 @@
+"""Attention of a batch of rows to (shared memory + their own causal tokens). The one door to fused kernels.
+
+All rows of a batch see the same memory, so its keys and values are stored once: the queries of all rows and of all
+query heads of a group are folded into one long query axis and attend to the memory in one product per KV head.
+The causal part (each row to itself) is computed apart, and the two are merged by their log-sum-exp, which is exact.
+No attention map over the memory is ever stored.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Kernel = Callable[[Tensor, Tensor, Tensor, bool, float], tuple[Tensor, Tensor]]
+_BLOCK = 1024  # keys per block of the plain kernel: bounds its largest temporary
+
+
+class KeyValues(NamedTuple):
+    """Keys and values that all rows of a batch share."""
+
+    keys: Tensor  # (H_kv, T, D), rotated
+    values: Tensor  # (H_kv, T, D)
+
+    @property
+    def length(self) -> int:
+        """T, the number of entries per KV head."""
+        return self.keys.shape[1]
+
+
+def attend(
+    queries: Tensor,  # (B, H_q, N, D)
+    keys: Tensor,  # (B, H_kv, T, D)
+    values: Tensor,  # (B, H_kv, T, D)
+    *,
+    scaling: float,
+    shared: Sequence[KeyValues] = (),
+    own_mask: Tensor | None = None,  # (B, N, T) bool, True = visible
+) -> Tensor:
+    """Attend to every entry of `shared` and to the row's own tokens; returns (B, N, H_q, D).
+
+    Without `own_mask` the own part is causal with N == T (rows padded on the right need no mask: a real token never
+    sees the padding behind it). One softmax spans all parts.
+    """
+    merged = _own_attention(queries, keys, values, scaling, own_mask)
+    for part in shared:
+        if part.length:
+            merged = _merge(merged, _shared_attention(queries, part, scaling))
+    return merged[0].transpose(1, 2).to(queries.dtype)
+
+
+def _own_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, scaling: float, own_mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    groups = queries.shape[1] // keys.shape[1]
+    keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
+    if own_mask is not None:
+        return _masked(queries, keys, values, scaling, own_mask)
+    return kernel_for(queries.device.type, queries.dtype)(queries, keys, values, True, scaling)
+
+
+def _shared_attention(queries: Tensor, part: KeyValues, scaling: float) -> tuple[Tensor, Tensor]:
+    """Attention of all rows to one shared part: output (B, H_q, N, D) and log-sum-exp (B, H_q, N)."""
+    batch, heads, length, dim = queries.shape
+    folded = fold_groups(queries, part.keys.shape[0])[None]
+    kernel = kernel_for(queries.device.type, queries.dtype)
+    out, lse = kernel(folded, part.keys[None], part.values[None], False, scaling)
+    kv_heads = part.keys.shape[0]
+    out = out.view(kv_heads, batch, heads // kv_heads, length, dim).transpose(0, 1)
+    lse = lse.view(kv_heads, batch, heads // kv_heads, length).transpose(0, 1)
+    return out.reshape(batch, heads, length, dim), lse.reshape(batch, heads, length)
+
+
+def fold_groups(queries: Tensor, kv_heads: int) -> Tensor:
+    """(B, H_q, N, D) -> (H_kv, B*G*N, D): the queries of all rows and of the group's heads on one axis."""
+    batch, heads, length, dim = queries.shape
+    split = queries.view(batch, kv_heads, heads // kv_heads, length, dim).transpose(0, 1)
+    return split.reshape(kv_heads, -1, dim)
+
+
+def _merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Join two partial softmax results over disjoint keys, in float32."""
+    (out_a, lse_a), (out_b, lse_b) = first, second
+    weight = torch.sigmoid(lse_b - lse_a)[..., None]
+    return torch.lerp(out_a.float(), out_b.float(), weight), torch.logaddexp(lse_a, lse_b)
+
+
+def _masked(queries: Tensor, keys: Tensor, values: Tensor, scaling: float, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Plain attention under a mask, for the few own tokens of a decoding step."""
+    logits = (queries.float() @ keys.float().transpose(-1, -2)) * scaling
+    logits = logits.masked_fill(~mask[:, None], -torch.inf)
+    return logits.softmax(-1) @ values.float(), logits.logsumexp(-1)
+
+
+@functools.cache
+def kernel_for(device: str, dtype: torch.dtype) -> Kernel:
+    """The fastest kernel of this device that also returns the log-sum-exp.
+
+    A fused kernel is used only after it has reproduced the plain formula on a small input on this very machine;
+    otherwise the plain kernel serves, and a warning says so.
+    """
+    fused = {"cpu": _fused_cpu, "cuda": _fused_cuda}.get(device)
+    if fused is None:
+        return plain_kernel
+    if _agrees(fused, device, dtype):
+        return fused
+    warnings.warn(f"The fused attention of {device}/{dtype} is not usable here; plain attention serves.", stacklevel=2)
+    return plain_kernel
+
+
+def _agrees(kernel: Kernel, device: str, dtype: torch.dtype) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    probe = [torch.randn(1, 2, 40, 64, generator=generator).to(device, dtype) for _ in range(3)]
+    tolerance = 1e-4 if dtype == torch.float32 else 3e-2
+    try:
+        pairs = [zip(kernel(*probe, c, 0.125), plain_kernel(*probe, c, 0.125), strict=True) for c in (True, False)]
+    except (RuntimeError, NotImplementedError):
+        return False
+    return all(torch.allclose(a.float(), b.float(), atol=tolerance) for pair in pairs for a, b in pair)
+
+
+def _fused_cpu(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scaling)
+
+
+def _fused_cuda(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
+    out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True, 0.0, causal, scale=scaling)
+    return out, lse[..., : q.shape[2]]  # the kernel pads its log-sum-exp to a multiple of 32
+
+
+def plain_kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
+    """Softmax attention in float32, key block by key block; any device. Returns output and log-sum-exp.
+
+    Shapes: q (B, H, N, D), k and v (B, H, T, D); `causal` needs N == T.
+    """
+    merged: tuple[Tensor, Tensor] | None = None
+    for start in range(0, k.shape[2], _BLOCK):
+        part = _plain_block(q, k[:, :, start : start + _BLOCK], v[:, :, start : start + _BLOCK], causal, start, scaling)
+        merged = part if merged is None else _merge(merged, part)
+    assert merged is not None, "attention needs at least one key"
+    return merged
+
+
+def _plain_block(q: Tensor, k: Tensor, v: Tensor, causal: bool, start: int, scaling: float) -> tuple[Tensor, Tensor]:
+    logits = (q.float() @ k.float().transpose(-1, -2)) * scaling
+    if causal:
+        visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(-start)
+        # A finite floor keeps rows that see nothing of this block free of NaN; their weight is exactly 0 in the merge.
+        logits = logits.masked_fill(~visible, torch.finfo(torch.float32).min)
+    lse = logits.logsumexp(-1)
+    return torch.exp(logits - lse[..., None]) @ v.float(), lse

@@ -1,0 +1,1 @@
+"""One file per model family; `base.py` says what a backbone is."""

@@ -1,0 +1,95 @@
+"""Greedy answers of a batch of queries on one shared memory."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from emloc.attention import attend
+from emloc.memory import Memory
+from emloc.prompt import Query
+from emloc.rows import Row, RowBatch, concatenate
+
+if TYPE_CHECKING:
+    from emloc.backbones.base import Backbone
+
+
+def query_rows(backbone: "Backbone", queries: Sequence[Query], memory: Memory) -> list[Row]:
+    """Encoded queries; without a context in front each opens with the system turn, as in the reference."""
+    rows = backbone.encode(queries)
+    if memory.tokens_seen:
+        return rows
+    system = backbone.system_row()
+    return [concatenate([system, row]) for row in rows]
+
+
+def answer_batch(
+    backbone: "Backbone", queries: Sequence[Query], memory: Memory | None = None, *, max_new_tokens: int = 32
+) -> list[str]:
+    """Greedy answers of one batch of queries (see `Backbone.answer`)."""
+    memory = memory or backbone.empty_memory()
+    rows = query_rows(backbone, queries, memory)
+    tokens = generate(backbone, rows, memory, max_new_tokens=max_new_tokens)
+    return [backbone.tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
+
+
+@torch.inference_mode()
+def generate(backbone: "Backbone", rows: Sequence[Row], memory: Memory, *, max_new_tokens: int) -> list[list[int]]:
+    """Greedy token ids of every row, without the token that ended it."""
+    decoder = _Decoder(backbone, rows, memory)
+    produced: list[list[int]] = [[] for _ in rows]
+    open_rows = set(range(len(rows)))
+    hidden = decoder.start()
+    for step in range(max_new_tokens):
+        chosen = backbone.logits(hidden).argmax(-1)
+        for number, token in enumerate(chosen.tolist()):
+            if number in open_rows and token in backbone.end_ids:
+                open_rows.discard(number)
+            elif number in open_rows:
+                produced[number].append(token)
+        if not open_rows or step + 1 == max_new_tokens:
+            break
+        hidden = decoder.step(chosen)
+    return produced
+
+
+class _Decoder:
+    """Own keys and values of the batch's rows, grown by one column per generated token."""
+
+    def __init__(self, backbone: "Backbone", rows: Sequence[Row], memory: Memory) -> None:
+        self._backbone = backbone
+        self._memory = memory
+        self._batch = RowBatch.stack(rows, offset=memory.offset)
+        self._own: list[tuple[Tensor, Tensor]] = []
+        device = self._batch.lengths.device
+        columns = torch.arange(self._batch.embeds.shape[1], device=device)
+        self._visible = columns < self._batch.lengths[:, None]  # (B, T)
+        self._next = torch.tensor([row.span + memory.offset for row in rows], device=device)  # (B,)
+
+    def start(self) -> Tensor:
+        """Run the rows; hidden state (B, C) of every row's last token."""
+
+        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+            self._own.append((k, v))
+            return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values])
+
+        return self._batch.last(self._backbone.run_layers(self._batch.embeds, self._batch.positions, attention))
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Append one token (B,) to every row; hidden state (B, C)."""
+        self._visible = torch.cat([self._visible, torch.ones_like(self._visible[:, :1])], dim=1)
+        mask = self._visible[:, None]
+
+        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+            own = tuple(torch.cat(pair, dim=2) for pair in zip(self._own[layer], (k, v), strict=True))
+            self._own[layer] = (own[0], own[1])
+            shared = [self._memory.layers[layer].key_values]
+            return attend(q, *self._own[layer], scaling=scaling, shared=shared, own_mask=mask)
+
+        embeds = self._backbone.embed(tokens)[:, None]
+        positions = self._next[None, :, None].expand(self._batch.positions.shape[0], -1, 1)
+        self._next = self._next + 1
+        return self._backbone.run_layers(embeds, positions, attention)[:, 0]
+
+

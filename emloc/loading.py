@@ -1,0 +1,110 @@
+"""From a checkpoint's name or folder to a backbone, with one sentence for everything that can be wrong with it."""
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from emloc.backbones.base import Backbone
+from emloc.errors import UserError, nearest
+
+TINY = Path(__file__).parent / "assets" / "tiny"
+FAMILIES: Mapping[str, str] = {"qwen2_vl": "emloc.backbones.qwen2_vl:Qwen2VL"}  # model_type -> class
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_PROBLEMS = (OSError, ValueError, KeyError, RuntimeError, TypeError)
+
+
+def load_backbone(
+    name: str | Path = "tiny", *, device: str = "auto", dtype: str = "auto", visual_tokens: int | None = None
+) -> Backbone:
+    """Load a stock checkpoint in Hugging Face format.
+
+    Parameters
+    ----------
+    name
+        `tiny` (the embedded model), a folder, or a name on the Hub such as `Qwen/Qwen2-VL-7B-Instruct`.
+    device
+        `auto` (accelerator if there is one), `cpu`, `cuda`, `cuda:1`, `npu`, `mps`.
+    dtype
+        `auto` (float32 on the CPU, the checkpoint's own elsewhere), `float32`, `bfloat16`, `float16`.
+    visual_tokens
+        Visual tokens per image, approximately (images keep their aspect ratio); None leaves the checkpoint's range.
+
+    Raises
+    ------
+    UserError
+        If the checkpoint is missing, incomplete or of a family without a backbone, or the device is not there.
+    """
+    source = TINY if name == "tiny" else name
+    place, number_type = resolve_device(device), _resolve_dtype(dtype)
+    family = _family(source)
+    if number_type == "auto" and place.type == "cpu":
+        number_type = torch.float32
+    parts = _attempt(source, lambda: family.load(source, number_type))
+    backbone = family(*parts, label_words=_label_words(source))
+    backbone.model.to(place)
+    if visual_tokens is not None:
+        backbone.set_visual_tokens(visual_tokens)
+    return backbone
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of this name, checked to be usable here."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"Expected device to be auto, cpu, cuda, npu or mps, but got {name!r}.") from None
+    here = accelerator.type if accelerator else "cpu"
+    count = torch.accelerator.device_count() if accelerator else 0
+    if device.type not in {"cpu", here} or (device.index or 0) >= max(1, count):
+        have = f"cpu and {count} {here} device(s)" if accelerator else "only cpu"
+        raise UserError(f"Expected a device of this machine, but device={name} is not available here, {have}; use device=auto.")
+    return device
+
+
+def _resolve_dtype(name: str) -> torch.dtype | str:
+    if name != "auto" and name not in _DTYPES:
+        raise UserError(f"Expected dtype to be auto, {', '.join(_DTYPES)}, but got {name!r}.{nearest(name, _DTYPES)}")
+    return _DTYPES.get(name, "auto")
+
+
+def _family(source: str | Path) -> Any:
+    """The backbone class for a checkpoint, by the model type its config names."""
+    if _is_folder(source) and not (Path(source) / "config.json").is_file():
+        state = "has no config.json" if Path(source).is_dir() else "does not exist"
+        raise UserError(f"Expected a checkpoint folder in Hugging Face format, but {source} {state}.")
+    model_type = _attempt(source, lambda: AutoConfig.from_pretrained(source)).model_type
+    if model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise UserError(f"Expected a checkpoint of a supported family ({known}), but {source} is {model_type!r}.")
+    module, name = FAMILIES[model_type].split(":")
+    return getattr(import_module(module), name)
+
+
+def _is_folder(source: str | Path) -> bool:
+    """A path, rather than an `owner/name` of the Hub."""
+    text = str(source)
+    return isinstance(source, Path) or Path(text).exists() or text.startswith((".", "/", "~")) or text.count("/") != 1
+
+
+def _label_words(source: str | Path) -> tuple[str, ...] | None:
+    path = Path(source) / "labels.json"
+    return tuple(json.loads(path.read_text())) if path.is_file() else None
+
+
+def _attempt(source: str | Path, load: Any) -> Any:
+    try:
+        return load()
+    except UserError:
+        raise
+    except _PROBLEMS as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"Expected a complete checkpoint at {source}, but it cannot be loaded ({first}).") from error
+

@@ -1,0 +1,119 @@
+"""The forward passes of the method: prefill a chunk over a memory, probe it, rerun the probe with part of it kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emloc.attention import KeyValues, attend
+from emloc.backbones.base import Backbone
+from emloc.importance import chunk_attention
+from emloc.memory import Memory, MemoryLayer
+from emloc.rows import Row, RowBatch
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A stretch of the context, prefilled: its raw keys and values, all tokens kept."""
+
+    layers: tuple[MemoryLayer, ...]
+    row: Row
+    offset: int  # next free position after the chunk
+    tail: tuple[Tensor, ...]  # per layer, queries (H_q, W, D) of the last W tokens asked for
+
+    @property
+    def tokens(self) -> int:
+        """Raw length."""
+        return len(self.row)
+
+
+def prefill(backbone: Backbone, row: Row, memory: Memory, *, tail: int = 0) -> Chunk:
+    """Run a chunk causally over all of `memory`; positions continue at `memory.offset` (DESIGN step 1)."""
+    taken: list[tuple[Tensor, Tensor]] = []
+    queries: list[Tensor] = []
+
+    def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        taken.append((k[0], v[0]))
+        queries.append(q[0, :, max(0, q.shape[2] - tail) :].clone() if tail else q[0, :, :0])
+        return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
+
+    backbone.run_layers(row.embeds[None], row.positions[:, None] + memory.offset, attention)
+    index = torch.arange(len(row), dtype=torch.int32, device=row.ids.device) + memory.tokens_seen
+    layers = tuple(MemoryLayer(k, v, index.expand(k.shape[0], -1)) for k, v in taken)
+    return Chunk(layers, row, memory.offset + row.span, tuple(queries))
+
+
+def run_rows(backbone: Backbone, batch: RowBatch, memory: Memory) -> Tensor:
+    """Hidden states (B, T, C) of independent rows over `memory`, before the final norm."""
+
+    def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
+
+    return backbone.run_layers(batch.embeds, batch.positions, attention)
+
+
+class Probe:
+    """Demonstrations run as independent rows over memory + chunk (DESIGN steps 2 and 3).
+
+    Attributes
+    ----------
+    reference
+        Float32 logits (A, V) at the A answer positions of all rows, the whole chunk visible: the teacher.
+    attention
+        Per layer, attention mass (H_kv, N) of the answer positions on the chunk's tokens.
+    """
+
+    def __init__(self, backbone: Backbone, rows: Sequence[Row], memory: Memory, chunk: Chunk) -> None:
+        self._backbone = backbone
+        self._memory = memory
+        self._batch = RowBatch.stack(rows, offset=chunk.offset)
+        self._counted, self._at = _answer_positions(self._batch.answers)
+        self._inputs: list[Tensor] = []
+        self.attention: list[Tensor] = []
+        self.reference = self._teach([layer.key_values for layer in chunk.layers])
+
+    def rerun(self, start: int, kept: Sequence[KeyValues]) -> Tensor:
+        """Logits (A, V) with `kept` in place of the chunk, running layers `start`..L-1 from the stored input.
+
+        Layers below `start` must still hold the whole chunk: their output is the stored input.
+        """
+
+        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+            return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, kept[layer]])
+
+        return self._answer_logits(
+            self._backbone.run_layers(self._inputs[start], self._batch.positions, attention, start=start)
+        )
+
+    def _teach(self, chunk: Sequence[KeyValues]) -> Tensor:
+        visible = _causal(self._at, self._batch.embeds.shape[1])
+
+        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+            at = self._at[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1])
+            mass = chunk_attention(
+                q.gather(2, at), k, chunk[layer].keys, visible=visible, counted=self._counted, scaling=scaling
+            )
+            self.attention.append(mass)
+            return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, chunk[layer]])
+
+        hidden = self._backbone.run_layers(
+            self._batch.embeds, self._batch.positions, attention, inputs=self._inputs
+        )
+        return self._answer_logits(hidden)
+
+    def _answer_logits(self, hidden: Tensor) -> Tensor:
+        return self._backbone.logits(hidden[self._batch.answers])
+
+
+def _answer_positions(answers: Tensor) -> tuple[Tensor, Tensor]:
+    """Answer positions (B, A) of (B, T) bool, padded to the longest row's count, and which of them count."""
+    counts = answers.sum(1)
+    at = answers.int().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]
+    counted = torch.arange(at.shape[1], device=at.device) < counts[:, None]
+    return counted, at
+
+
+def _causal(at: Tensor, length: int) -> Tensor:
+    """(B, A, T) bool: tokens at or before each position."""
+    return torch.arange(length, device=at.device) <= at[..., None]

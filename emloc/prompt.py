@@ -1,0 +1,117 @@
+"""Demonstrations, queries, and how they are written as chat text.
+
+A turn is rendered as a list of `Piece`s. Every piece knows what it is (image, question or answer), so answer
+spans are found by construction and never by searching for a token id: user text that happens to contain the word
+"assistant" or a marker such as ``<|im_end|>`` cannot move them.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from PIL import Image
+
+from emloc.errors import UserError
+
+ImageLike = Image.Image | Path
+
+
+class TokenKind(IntEnum):
+    """What a context token is part of; the statistics of kept tokens are grouped by it."""
+
+    QUESTION = 0  # user text, chat markers, system turn
+    IMAGE = 1  # one visual token
+    ANSWER = 2  # the token that predicts the first answer token, the answer, end of turn
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One solved example: an image (or a path to one, or None), a question and its answer."""
+
+    image: ImageLike | None
+    question: str
+    answer: str
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One example to be answered."""
+
+    image: ImageLike | None
+    question: str
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a rendered turn. `literal` text is user text: marker strings in it are plain characters."""
+
+    text: str
+    kind: TokenKind = TokenKind.QUESTION
+    literal: bool = False
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """The ChatML layout of the Qwen families (the layout of the public reference, see `tests/test_prompt.py`).
+
+    The visual stands first in the user turn, followed by the question without a separator.
+    """
+
+    system: str = "You are a helpful assistant."
+    image_open: str = "<|vision_start|>"
+    image_token: str = "<|image_pad|>"
+    image_close: str = "<|vision_end|>"
+    turn_open: str = "<|im_start|>"
+    turn_close: str = "<|im_end|>"
+
+    def system_turn(self) -> list[Piece]:
+        """The system turn; it opens a context, or a query that has no context."""
+        return [Piece(f"{self.turn_open}system\n"), Piece(self.system, literal=True), Piece(f"{self.turn_close}\n")]
+
+    def demonstration(self, item: Demonstration) -> list[Piece]:
+        """User turn and assistant turn of a demonstration, its answer tokens marked."""
+        answer = TokenKind.ANSWER
+        return [
+            *self._user_turn(item),
+            Piece("\n", answer),
+            Piece(item.answer, answer, literal=True),
+            Piece(self.turn_close, answer),
+            Piece("\n"),
+        ]
+
+    def query(self, item: Query) -> list[Piece]:
+        """User turn of a query and the opening of the assistant's answer (the generation prompt)."""
+        return [*self._user_turn(item), Piece("\n")]
+
+    def _user_turn(self, item: Demonstration | Query) -> list[Piece]:
+        """User turn up to and including the word "assistant"; the newline after it already predicts the answer."""
+        return [
+            Piece(f"{self.turn_open}user\n"),
+            *self._visual(item),
+            Piece(item.question, literal=True),
+            Piece(f"{self.turn_close}\n{self.turn_open}assistant"),
+        ]
+
+    def _visual(self, item: Demonstration | Query) -> list[Piece]:
+        if item.image is None:
+            return []
+        return [Piece(self.image_open), Piece(self.image_token, TokenKind.IMAGE), Piece(self.image_close)]
+
+
+def load_image(image: ImageLike) -> Image.Image:
+    """Return the RGB image, reading it if a path is given.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or is not a readable image; the message names the file.
+    """
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    try:
+        with Image.open(image) as opened:
+            return opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"Expected a readable image file, but {image} is not one ({error}); replace or remove it.") from error

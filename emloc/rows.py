@@ -1,0 +1,73 @@
+"""Token sequences ready for the decoder: one `Row`, or a `RowBatch` of them padded on the right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emloc.prompt import TokenKind
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tokenised and embedded turn, its positions counted from 0.
+
+    Visual features are already in `embeds`, so a demonstration's image is encoded once, however often it is run.
+    """
+
+    ids: Tensor  # (T,) int64
+    kinds: Tensor  # (T,) uint8, see TokenKind
+    positions: Tensor  # (P, T) int64, P = position axes: 3 with mRoPE, otherwise 1
+    embeds: Tensor  # (T, C)
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    @property
+    def answers(self) -> Tensor:
+        """(T,) bool: the answer positions."""
+        return self.kinds == TokenKind.ANSWER
+
+    @property
+    def span(self) -> int:
+        """Positions taken: the next turn starts here. Smaller than the token count where mRoPE folds an image."""
+        return int(self.positions.max()) + 1
+
+
+def concatenate(rows: Sequence[Row]) -> Row:
+    """One row of several turns; positions run on exactly as if the turns had been tokenised together."""
+    starts = [0]
+    for row in rows[:-1]:
+        starts.append(starts[-1] + row.span)
+    positions = [row.positions + start for row, start in zip(rows, starts, strict=True)]
+    return Row(
+        torch.cat([row.ids for row in rows]),
+        torch.cat([row.kinds for row in rows]),
+        torch.cat(positions, dim=1),
+        torch.cat([row.embeds for row in rows]),
+    )
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """Rows padded on the right: behind a causal mask no real token ever sees the padding."""
+
+    embeds: Tensor  # (B, T, C)
+    positions: Tensor  # (P, B, T)
+    lengths: Tensor  # (B,) int64
+    answers: Tensor  # (B, T) bool, False on padding
+
+    @classmethod
+    def stack(cls, rows: Sequence[Row], *, offset: int = 0) -> "RowBatch":
+        """Pad and stack; every row is placed at positions from `offset` on."""
+        embeds = torch.nn.utils.rnn.pad_sequence([row.embeds for row in rows], batch_first=True)
+        positions = [row.positions.T + offset for row in rows]
+        answers = torch.nn.utils.rnn.pad_sequence([row.answers for row in rows], batch_first=True)
+        lengths = torch.tensor([len(row) for row in rows], device=embeds.device)
+        stacked = torch.nn.utils.rnn.pad_sequence(positions, batch_first=True)
+        return cls(embeds, stacked.permute(2, 0, 1), lengths, answers)
+
+    def last(self, hidden: Tensor) -> Tensor:
+        """The vectors (B, C) of every row's last real token, out of (B, T, C)."""
+        return hidden[torch.arange(len(self.lengths), device=hidden.device), self.lengths - 1]
