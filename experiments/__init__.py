@@ -1,0 +1,1 @@
+"""Experiments: datasets, metrics, the runner and the training of the embedded model."""
