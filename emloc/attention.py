@@ -112,13 +112,14 @@ def kernel_for(device: str, dtype: torch.dtype) -> Kernel:
 
 def _agrees(kernel: Kernel, device: str, dtype: torch.dtype) -> bool:
     generator = torch.Generator().manual_seed(0)
-    probe = [torch.randn(1, 2, 40, 64, generator=generator).to(device, dtype) for _ in range(3)]
+    q, k, v = (torch.randn(1, 2, 40, 64, generator=generator).to(device, dtype) for _ in range(3))
     tolerance = 1e-4 if dtype == torch.float32 else 3e-2
     try:
-        pairs = [zip(kernel(*probe, c, 0.125), plain_kernel(*probe, c, 0.125), strict=True) for c in (True, False)]
+        results = [(kernel(q, k, v, causal, 0.125), plain_kernel(q, k, v, causal, 0.125)) for causal in (True, False)]
     except (RuntimeError, NotImplementedError):
         return False
-    return all(torch.allclose(a.float(), b.float(), atol=tolerance) for pair in pairs for a, b in pair)
+    pairs = [pair for fused, plain in results for pair in zip(fused, plain, strict=True)]
+    return all(torch.allclose(a.float(), b.float(), atol=tolerance) for a, b in pairs)
 
 
 def _fused_cpu(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
@@ -126,7 +127,9 @@ def _fused_cpu(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float) ->
 
 
 def _fused_cuda(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
-    out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True, 0.0, causal, scale=scaling)
+    out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        q, k, v, None, True, 0.0, causal, scale=scaling
+    )
     return out, lse[..., : q.shape[2]]  # the kernel pads its log-sum-exp to a multiple of 32
 
 

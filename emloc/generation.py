@@ -91,5 +91,3 @@ class _Decoder:
         positions = self._next[None, :, None].expand(self._batch.positions.shape[0], -1, 1)
         self._next = self._next + 1
         return self._backbone.run_layers(embeds, positions, attention)[:, 0]
-
-

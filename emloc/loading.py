@@ -65,7 +65,9 @@ def resolve_device(name: str) -> torch.device:
     count = torch.accelerator.device_count() if accelerator else 0
     if device.type not in {"cpu", here} or (device.index or 0) >= max(1, count):
         have = f"cpu and {count} {here} device(s)" if accelerator else "only cpu"
-        raise UserError(f"Expected a device of this machine, but device={name} is not available here, {have}; use device=auto.")
+        raise UserError(
+            f"Expected a device of this machine, but device={name} is not available here, {have}; use device=auto."
+        )
     return device
 
 
@@ -107,4 +109,3 @@ def _attempt(source: str | Path, load: Any) -> Any:
     except _PROBLEMS as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"Expected a complete checkpoint at {source}, but it cannot be loaded ({first}).") from error
-

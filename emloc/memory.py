@@ -1,5 +1,6 @@
 """Memory: what a task's demonstrations leave behind, a KV cache whose layers have different lengths."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,13 +121,11 @@ class Memory:
         }
         about = {"offset": self.offset, "tokens_seen": self.tokens_seen, "layers": len(self.layers)}
         metadata = {"format": FORMAT, "fingerprint": self.fingerprint, "about": json.dumps(about)}
-        partial = Path(f"{path}.partial")
         try:
-            save_file(tensors, partial, metadata=metadata)
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(f"Expected a writable place for the memory file, but {path} is not one ({error}).") from error
+            # safetensors writes a temporary file and renames it: an interrupted save leaves nothing half-written.
+            save_file(tensors, path, metadata={**metadata, "checksum": _checksum(tensors)})
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"Expected a writable place for the memory file, but got {path} ({error}).") from error
 
     @classmethod
     def load(cls, path: str | Path, backbone: "Backbone") -> "Memory":
@@ -164,8 +163,16 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"Expected a memory file, but {path} is damaged ({error}); make it again.") from error
     if metadata.get("format") != FORMAT:
-        raise UserError(
-            f"Expected a memory file of format {FORMAT}, but {path} is {metadata.get('format', 'something else')}; "
-            "make it again with this version."
-        )
+        found = metadata.get("format", "something else")
+        raise UserError(f"Expected a memory file of format {FORMAT}, but {path} is {found}; make it with this version.")
+    if metadata.get("checksum") != _checksum(tensors):
+        raise UserError(f"Expected a memory file, but {path} is damaged (its checksum differs); make it again.")
     return tensors, metadata
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -97,9 +97,7 @@ class Probe:
             self.attention.append(mass)
             return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, chunk[layer]])
 
-        hidden = self._backbone.run_layers(
-            self._batch.embeds, self._batch.positions, attention, inputs=self._inputs
-        )
+        hidden = self._backbone.run_layers(self._batch.embeds, self._batch.positions, attention, inputs=self._inputs)
         return self._answer_logits(hidden)
 
     def _answer_logits(self, hidden: Tensor) -> Tensor:

@@ -70,6 +70,10 @@ class ChatFormat:
         """The system turn; it opens a context, or a query that has no context."""
         return [Piece(f"{self.turn_open}system\n"), Piece(self.system, literal=True), Piece(f"{self.turn_close}\n")]
 
+    def render(self, item: Demonstration | Query) -> list[Piece]:
+        """The turns of a demonstration or of a query."""
+        return self.demonstration(item) if isinstance(item, Demonstration) else self.query(item)
+
     def demonstration(self, item: Demonstration) -> list[Piece]:
         """User turn and assistant turn of a demonstration, its answer tokens marked."""
         answer = TokenKind.ANSWER
@@ -114,4 +118,6 @@ def load_image(image: ImageLike) -> Image.Image:
         with Image.open(image) as opened:
             return opened.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"Expected a readable image file, but {image} is not one ({error}); replace or remove it.") from error
+        raise UserError(
+            f"Expected a readable image file, but {image} is not one ({error}); replace or remove it."
+        ) from error

@@ -156,13 +156,12 @@ class Backbone(ABC):
         return self._row(self.chat.system_turn(), [])
 
     def _encode_batch(self, items: Sequence[Demonstration | Query]) -> list[Row]:
-        with_image = [item for item in items if item.image is not None]
-        encoded = iter(self.image_features([load_image(item.image) for item in with_image]) if with_image else [])
+        images = [load_image(item.image) for item in items if item.image is not None]
+        encoded = iter(self.image_features(images) if images else [])
         rows = []
         for item in items:
-            render = self.chat.demonstration if isinstance(item, Demonstration) else self.chat.query
             visuals = [next(encoded)] if item.image is not None else []
-            rows.append(self._row(render(item), visuals))
+            rows.append(self._row(self.chat.render(item), visuals))
         return rows
 
     def _row(self, pieces: Sequence[Piece], visuals: Sequence[tuple[Tensor, Any]]) -> Row:
@@ -263,5 +262,7 @@ def _attention_door(
 ) -> tuple[Tensor, None]:
     """The function that transformers' attention modules call inside `attention_override`."""
     if module.sliding_window is not None:
-        raise UserError("Expected a model with full attention, but this layer uses a sliding window; choose another model.")
+        raise UserError(
+            "Expected a model with full attention, but this layer uses a sliding window; choose another model."
+        )
     return extra["emloc"](module.layer_idx, query, key, value, scaling), None

@@ -160,7 +160,7 @@ class Method(ABC):
             self._store(context, chunk, pruning, len(demonstrations))
         return self.finish(backbone, context)
 
-    def check(self, context: Context) -> None:
+    def check(self, context: Context) -> None:  # noqa: B027 (an optional step, not a forgotten one)
         """Refuse a context that the method cannot handle, before any work is done."""
 
     @abstractmethod
@@ -176,7 +176,8 @@ class Method(ABC):
 
     def _store(self, context: Context, chunk: Chunk, pruning: Pruning, demonstrations: int) -> None:
         layers = [
-            layer if kept is None else layer.select(kept) for layer, kept in zip(chunk.layers, pruning.kept, strict=True)
+            layer if kept is None else layer.select(kept)
+            for layer, kept in zip(chunk.layers, pruning.kept, strict=True)
         ]
         context.memory = context.memory.extend(layers, offset=chunk.offset, tokens=chunk.tokens)
         context.kinds.append(chunk.row.kinds)

@@ -52,7 +52,9 @@ class EMLoC(Method):
             raise UserError(f"Expected delta between 0 and ln 2 = 0.6931 (nats), but got {self.delta}.")
         ascending = list(self.ratios) == sorted(set(self.ratios))
         if not self.ratios or not ascending or not all(0 < ratio <= 1 for ratio in self.ratios):
-            raise UserError(f"Expected ascending retention ratios in (0, 1], such as [0.1,0.2,0.5], but got {list(self.ratios)}.")
+            raise UserError(
+                f"Expected ascending retention ratios in (0, 1], such as [0.1,0.2,0.5], but got {list(self.ratios)}."
+            )
 
     def prune(
         self, backbone: Backbone, context: Context, chunk: Chunk, rows: Sequence[Row], tick: Callable[[], None]

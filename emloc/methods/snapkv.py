@@ -55,7 +55,9 @@ class SnapKV(Method):
         if self.observe not in OBSERVERS:
             raise UserError(f"Expected observe to be one of {', '.join(OBSERVERS)}, but got {self.observe!r}.")
         if self.window < 1 or self.kernel < 1 or self.kernel % 2 == 0:
-            raise UserError(f"Expected window >= 1 and an odd kernel, but got window={self.window}, kernel={self.kernel}.")
+            raise UserError(
+                f"Expected window >= 1 and an odd kernel, but got window={self.window}, kernel={self.kernel}."
+            )
         Budget.parse(self.budget)
 
     @property

@@ -1,0 +1,70 @@
+"""Attention over shared memory + own tokens against one plain softmax over everything."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from emloc.attention import KeyValues, attend, kernel_for, plain_kernel
+
+BATCH, HEADS, KV_HEADS, LENGTH, DIM = 3, 4, 2, 7, 16
+SCALING = DIM**-0.5
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def whole_softmax(q: Tensor, k: Tensor, v: Tensor, shared: list[KeyValues], mask: Tensor) -> Tensor:
+    """One float64 softmax over memory and own tokens, GQA expanded: the definition."""
+    keys = torch.cat([*(part.keys.expand(BATCH, -1, -1, -1) for part in shared), k], 2)
+    values = torch.cat([*(part.values.expand(BATCH, -1, -1, -1) for part in shared), v], 2)
+    keys, values = (x.repeat_interleave(HEADS // KV_HEADS, 1).double() for x in (keys, values))
+    past = torch.ones(*mask.shape[:2], keys.shape[2] - k.shape[2], dtype=torch.bool)
+    logits = q.double() @ keys.transpose(-1, -2) * SCALING
+    logits = logits.masked_fill(~torch.cat([past, mask], -1)[:, None], -torch.inf)
+    return (logits.softmax(-1) @ values).transpose(1, 2).float()
+
+
+def memory_of(*lengths: int) -> list[KeyValues]:
+    return [KeyValues(drawn(KV_HEADS, n, DIM), drawn(KV_HEADS, n, DIM) + 1) for n in lengths]
+
+
+@pytest.mark.parametrize("lengths", [(), (5,), (2500,), (30, 0, 9)])
+def test_causal_rows_over_memory(lengths: tuple[int, ...]) -> None:
+    q, k, v = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
+    shared = memory_of(*lengths)
+    causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril().expand(BATCH, -1, -1)
+    ours = attend(q, k, v, scaling=SCALING, shared=shared)
+    assert ours.shape == (BATCH, LENGTH, HEADS, DIM)
+    torch.testing.assert_close(ours, whole_softmax(q, k, v, shared, causal), atol=1e-5, rtol=1e-5)
+
+
+def test_decoding_step_under_a_mask() -> None:
+    q, k, v = drawn(BATCH, HEADS, 1, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
+    shared = memory_of(11)
+    mask = torch.arange(LENGTH) < torch.tensor([7, 3, 1])[:, None, None]
+    ours = attend(q, k, v, scaling=SCALING, shared=shared, own_mask=mask)
+    torch.testing.assert_close(ours, whole_softmax(q, k, v, shared, mask), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fused_kernel_is_used_and_equals_the_plain_one(causal: bool, dtype: torch.dtype) -> None:
+    kernel = kernel_for("cpu", dtype)
+    assert kernel is not plain_kernel
+    q, k, v = (drawn(1, 2, 1500, DIM).to(dtype) for _ in range(3))
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    for fused, plain in zip(kernel(q, k, v, causal, SCALING), plain_kernel(q, k, v, causal, SCALING), strict=True):
+        torch.testing.assert_close(fused.float(), plain.float(), atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_plain_kernel_equals_the_definition(causal: bool) -> None:
+    """Longer than its block of keys, so that blocks are merged."""
+    q, k, v = drawn(1, 2, 2100, DIM), drawn(1, 2, 2100, DIM) + 1, drawn(1, 2, 2100, DIM) - 1
+    out, lse = plain_kernel(q, k, v, causal, SCALING)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=SCALING)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    logits = q @ k.transpose(-1, -2) * SCALING
+    logits = logits.masked_fill(torch.ones(2100, 2100, dtype=torch.bool).triu(1), -torch.inf) if causal else logits
+    torch.testing.assert_close(lse, logits.logsumexp(-1), atol=1e-5, rtol=1e-5)
