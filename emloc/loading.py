@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from emloc.backbones.base import Backbone
@@ -15,7 +16,7 @@ from emloc.errors import UserError, nearest
 TINY = Path(__file__).parent / "assets" / "tiny"
 FAMILIES: Mapping[str, str] = {"qwen2_vl": "emloc.backbones.qwen2_vl:Qwen2VL"}  # model_type -> class
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_PROBLEMS = (OSError, ValueError, KeyError, RuntimeError, TypeError)
+_PROBLEMS = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError)
 
 
 def load_backbone(
@@ -45,7 +46,7 @@ def load_backbone(
     if number_type == "auto" and place.type == "cpu":
         number_type = torch.float32
     parts = _attempt(source, lambda: family.load(source, number_type))
-    backbone = family(*parts, label_words=_label_words(source))
+    backbone = family(*parts, label_words=_attempt(source, lambda: _label_words(source)))
     backbone.model.to(place)
     if visual_tokens is not None:
         backbone.set_visual_tokens(visual_tokens)
