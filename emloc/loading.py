@@ -109,4 +109,6 @@ def _attempt(source: str | Path, load: Any) -> Any:
         raise
     except _PROBLEMS as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"Expected a complete checkpoint at {source}, but it cannot be loaded ({first}).") from error
+        raise UserError(
+            f"Expected a complete checkpoint, a folder or a name on the Hub, but {source} cannot be loaded ({first})."
+        ) from error
