@@ -163,6 +163,11 @@ def test_image_folder_reads_any_names_and_formats(tmp_path: Path) -> None:
     assert {d.answer for d in demonstrations[6:]} == {"猫"}  # the others are used up
 
 
+def test_image_folder_scores_letters_by_case_where_both_are_classes(tmp_path: Path) -> None:
+    dataset = ImageFolder(root=make_folder(tmp_path, ["A", "a", "B"], ["A"], 1))
+    assert (dataset.score("A", "A"), dataset.score("a", "A"), dataset.score("b.", "B")) == (1.0, 0.0, 1.0)
+
+
 def test_a_corrupt_image_is_named_when_it_is_opened(tmp_path: Path) -> None:
     make_folder(tmp_path, ["cat"], ["cat"])
     broken = tmp_path / "val" / "cat" / "broken.png"

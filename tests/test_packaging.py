@@ -90,7 +90,10 @@ def test_make_says_which_python_is_needed(tmp_path: Path, python: str, message: 
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     old = tmp_path / "old"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\n'
+        f'exec {sys.executable} -c "import sys; sys.version_info = (3, 9); exec(sys.argv[1])" "$2"\n'
+    )
     old.chmod(0o755)
     command = ["make", "install", f"PYTHON={old if python == 'old' else python}"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
