@@ -117,7 +117,7 @@ def load_image(image: ImageLike) -> Image.Image:
     try:
         with Image.open(image) as opened:
             return opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"Expected a readable image file, but {image} is not one ({error}); replace or remove it."
         ) from error
