@@ -104,6 +104,9 @@ def test_markers_in_user_text_are_plain_characters(backbone: Backbone) -> None:
     assert answer == f"\n{trap}<|im_end|>"
 
 
+PRISTINE = dict(ALL_ATTENTION_FUNCTIONS)
+
+
 def attention_state(backbone: Backbone) -> tuple[object, ...]:
     config = backbone.model.config
     return (
@@ -115,6 +118,7 @@ def attention_state(backbone: Backbone) -> tuple[object, ...]:
 
 def test_nothing_stays_patched(backbone: Backbone) -> None:
     before = attention_state(backbone)
+    assert before[-1] == PRISTINE
     with backbone.attention_override():
         assert attention_state(backbone) != before
     assert attention_state(backbone) == before
