@@ -6,7 +6,7 @@ Everything is a pure function of its arguments and of a numpy generator. Images 
 - `training_characters()`: letters and symbols of the DejaVu fonts that come with matplotlib. No digit, nothing that
   Unicode gives a numeric value or writes with a digit, and nothing whose shape is close to a digit, is among them.
 - `HELD_OUT_CHARACTERS`: 100 characters kept for testing. Neither they nor any near-duplicate shape (the same outline
-  under another code point) is among the training characters, in any font. `choose_held_out` is the rule that chose them.
+  under another code point) is among the training characters, in any font. `choose_held_out` is the rule for them.
 - `random_strokes`: classes without number, each of a few random Bezier strokes.
 """
 
@@ -40,8 +40,7 @@ _HELD_OUT_FONTS = 8  # a held-out character is in at least so many fonts
 _HELD_OUT_CATEGORIES = ("Lu", "Ll", "Lo", "Sm")  # letters and mathematical signs; no dot patterns, no box drawing
 
 HELD_OUT_CHARACTERS: tuple[str, ...] = tuple(
-    "=vÆƇƙƝƢƾȜɀɁɆɊɌɝɢɤɧʕʞʣʦʭͳΚΞϟЊАднъыюјѤѰҗқңҭһӌӷԷՉՌէխմ"
-    "ປႥႨჃთძჯᴗᴞẞ⅃⅄ↄ↓⇸∓√∝∷≛≞≦≿⊋⊍⊏⊐⊔⊟⊢⊲⋄⋎⋟⋧⎡⥁⩪ⱱⴀⴈⴐⴓⴔⴡⴤꙄꙑꜲꜼ"
+    "=vÆƇƙƝƢƾȜɀɁɆɊɌɝɢɤɧʕʞʣʦʭͳΚΞϟЊАднъыюјѤѰҗқңҭһӌӷԷՉՌէխմປႥႨჃთძჯᴗᴞẞ⅃⅄ↄ↓⇸∓√∝∷≛≞≦≿⊋⊍⊏⊐⊔⊟⊢⊲⋄⋎⋟⋧⎡⥁⩪ⱱⴀⴈⴐⴓⴔⴡⴤꙄꙑꜲꜼ"
 )
 
 
@@ -98,7 +97,7 @@ def _candidates() -> tuple[str, ...]:
 
 
 def shape(character: str, font: str = "") -> NDArray[np.float32]:
-    """The character's shape, (400,), of length 1: ink scaled to fill a 20 x 20 square (aspect kept), a little blurred."""
+    """The character's shape, (400,), of length 1: ink scaled to fill a 20 x 20 square, a little blurred."""
     ink = glyph(character, font or fonts_with(character)[0])
     scale = 18 / max(ink.size)
     small = ink.resize((max(1, round(ink.width * scale)), max(1, round(ink.height * scale))), Image.Resampling.BOX)
@@ -144,7 +143,7 @@ def choose_held_out(count: int = 100) -> tuple[str, ...]:
 
 @cache
 def training_characters() -> tuple[str, ...]:
-    """Candidates that are no held-out character, close to none in any font, and not digit-like; near-duplicates once."""
+    """Candidates close to no held-out character in any font, and not digit-like; near-duplicates once."""
     characters, shapes = _candidates(), _shapes()
     held_out = np.stack([shape(c, font) for c in HELD_OUT_CHARACTERS for font in fonts_with(c)])
     free = ((shapes @ held_out.T).max(axis=1) < SAME_SHAPE) & ~_near_digits(shapes)
@@ -201,7 +200,7 @@ def random_strokes(rng: np.random.Generator) -> Strokes:
 
 
 def draw_strokes(strokes: Strokes, rng: np.random.Generator) -> Image.Image:
-    """One drawing of a stroke class, 32 x 32: control points jittered, random pen width, then warped as characters are."""
+    """One drawing of a stroke class, 32 x 32: control points jittered, random pen, then warped as characters are."""
     size, width = 3 * _CANVAS, int(rng.integers(8, 26))
     ink = Image.new("L", (size, size))
     pen = ImageDraw.Draw(ink)
@@ -218,7 +217,7 @@ def draw_strokes(strokes: Strokes, rng: np.random.Generator) -> Image.Image:
 
 
 def blur(image: Image.Image, side: int) -> Image.Image:
-    """Down to `side` x `side` pixels (each the mean of what it covers), so that little more than a digit's detail is left."""
+    """Down to `side` x `side` pixels (each the mean of what it covers): a handwritten digit's detail."""
     return image.resize((side, side), Image.Resampling.BOX)
 
 
