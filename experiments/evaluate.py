@@ -1,0 +1,123 @@
+"""Answering a dataset's queries on a memory: every answer is on disk as soon as it is given, none is given twice."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from emloc.backbones.base import Backbone
+from emloc.memory import Memory
+from experiments.codewords import AnswerCode
+from experiments.datasets.base import Dataset, Sample
+from experiments.progress import progress
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answered query. `answer` is the model's text, `prediction` the class it stands for; `seconds` is the query's
+    share of its batch's time."""
+
+    id: str
+    target: str
+    prediction: str
+    answer: str
+    score: float
+    seconds: float
+
+
+class PredictionFile:
+    """predictions.jsonl: one line per answered query, readable at any time, also after the process was killed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, Prediction] = {}
+        self._read()
+
+    def __contains__(self, query_id: str) -> bool:
+        return query_id in self._known
+
+    def __getitem__(self, query_id: str) -> Prediction:
+        return self._known[query_id]
+
+    def append(self, predictions: Sequence[Prediction]) -> None:
+        """Add answers, on disk before this returns."""
+        with self._path.open("a", encoding="utf-8") as file:
+            for prediction in predictions:
+                self._known[prediction.id] = prediction
+                file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self) -> None:
+        """Take the good beginning of the file in, and cut off what a killed process left behind it."""
+        good = 0
+        for line in self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []:
+            prediction = _parse(line)
+            if prediction is None:
+                os.truncate(self._path, good)
+                break
+            good += len(line)
+            self._known.setdefault(prediction.id, prediction)
+
+
+def _parse(line: bytes) -> Prediction | None:
+    try:
+        return Prediction(**json.loads(line)) if line.endswith(b"\n") else None
+    except (ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How queries are asked: of which model and memory, and how answers are read and scored."""
+
+    backbone: Backbone
+    memory: Memory
+    dataset: Dataset
+    code: AnswerCode
+    batch_size: int
+
+    def run(self, samples: Sequence[Sample], path: Path) -> list[Prediction]:
+        """Answer the samples that the file at `path` has no answer of yet; all their predictions, in order."""
+        file = PredictionFile(path)
+        left = [sample for sample in samples if sample.id not in file]
+        done = len(samples) - len(left)
+        if done:
+            _LOG.info("%d of %d queries are answered already; going on with the others.", done, len(samples))
+        with progress("queries", unit="queries") as report:
+            for start in range(0, len(left), self.batch_size):
+                batch = left[start : start + self.batch_size]
+                file.append(self._answer(batch))
+                report(done + start + len(batch), len(samples))
+        return [file[sample.id] for sample in samples]
+
+    def _answer(self, batch: Sequence[Sample]) -> list[Prediction]:
+        begin = time.perf_counter()
+        texts = self.backbone.answer(
+            [self.dataset.query(sample) for sample in batch],
+            self.memory,
+            max_new_tokens=self.dataset.max_new_tokens,
+            batch_size=self.batch_size,
+        )
+        seconds = (time.perf_counter() - begin) / len(batch)
+        return [self._scored(sample, text, seconds) for sample, text in zip(batch, texts, strict=True)]
+
+    def _scored(self, sample: Sample, text: str, seconds: float) -> Prediction:
+        prediction = self.code.decode(text)
+        score = self.dataset.score(prediction, sample.label)
+        return Prediction(sample.id, sample.label, prediction, text, score, seconds)
+
+
+def spread_out(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:
+    """`limit` samples, evenly spaced over all, so that data sorted by class still give many classes; None: all.
+
+    The choice depends on the limit alone, never on a seed; a limit above the number of samples gives all of them.
+    """
+    if limit is None or limit >= len(samples):
+        return samples
+    return [samples[(2 * number + 1) * len(samples) // (2 * limit)] for number in range(limit)]

@@ -1,0 +1,134 @@
+"""A run's folder: whose it is, what is in it, and how a run takes it over without mixing two configurations."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from emloc.errors import UserError
+from experiments.record import MEMORY, RECORD, write_atomically
+
+_RESULTS = (RECORD, "predictions.jsonl", "layers.csv", "layers.png", MEMORY)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of the run called `run_id`, whose result depends on `identity`."""
+
+    path: Path
+    run_id: str
+    identity: Mapping[str, Any]
+
+    @property
+    def record(self) -> Path:
+        """Written last; there means done."""
+        return self.path / RECORD
+
+    @property
+    def predictions(self) -> Path:
+        """One line per answered query."""
+        return self.path / "predictions.jsonl"
+
+    @property
+    def memory(self) -> Path:
+        """The compressed memory, where it was asked for."""
+        return self.path / MEMORY
+
+    @property
+    def claimed(self) -> bool:
+        """Whether this very run has begun here."""
+        return self._read_claim().get("run_id") == self.run_id
+
+    @property
+    def _has_results(self) -> bool:
+        return any((self.path / name).exists() for name in _RESULTS)
+
+    @property
+    def _claim(self) -> Path:
+        return self.path / ".hydra" / "run.json"
+
+    def check(self) -> None:
+        """UserError if the folder holds results of another configuration."""
+        if self._has_results and not self.claimed:
+            other = _difference(self._read_claim().get("identity", {}), self.identity)
+            raise UserError(
+                f"Expected {self.path} to be new or to hold this very run, but it holds results of another "
+                f"configuration ({other}); choose another hydra.run.dir=FOLDER, or force=true to replace them."
+            )
+
+    def check_inputs(self, inputs: Mapping[str, str]) -> None:
+        """UserError if the run to be continued was begun with another model or other demonstrations."""
+        before = self._read_claim().get("inputs", inputs)
+        changed = [name for name in inputs if before.get(name) != inputs[name]]
+        if self._has_results and changed:
+            raise UserError(
+                f"Expected to continue the run in {self.path}, but it was begun with another {' and '.join(changed)}; "
+                "force=true begins it anew."
+            )
+
+    def claim(self, config: DictConfig, hydra: DictConfig, inputs: Mapping[str, str], *, anew: bool) -> None:
+        """Make the folder this run's: the configuration goes to .hydra/, results are kept unless begun `anew`."""
+        if anew:
+            self._discard(_RESULTS)
+        self._claim.parent.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, self._claim.with_name("config.yaml"))
+        OmegaConf.save(hydra, self._claim.with_name("hydra.yaml"))
+        OmegaConf.save(hydra.overrides.task, self._claim.with_name("overrides.yaml"))
+        claim = {"run_id": self.run_id, "identity": self.identity, "inputs": inputs}
+        write_atomically(self._claim, json.dumps(claim, indent=2) + "\n")
+
+    @contextmanager
+    def log(self) -> Iterator[None]:
+        """Write messages of this project to run.log within the block.
+
+        If the block ends before the folder was claimed, the log goes again.
+        """
+        path = self.path / "run.log"
+        fresh = not path.exists()
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+            if fresh and not self._claim.exists():
+                self._discard(["run.log"])
+
+    def leave(self) -> None:
+        """Remove the folder if nothing is in it."""
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def _discard(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _read_claim(self) -> dict[str, Any]:
+        try:
+            return json.loads(self._claim.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first option in which two configurations differ."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    differing = [key for key in new | old if old.get(key) != new.get(key)]
+    if not old or not differing:
+        return "which one is not known"
+    return f"{differing[0]} was {old.get(differing[0])}, now {new.get(differing[0])}"
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,208 @@
+"""The work of a run: load, compress, answer, record."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import transformers
+from omegaconf import DictConfig
+
+from emloc.backbones.base import Backbone
+from emloc.memory import Memory
+from emloc.methods.base import Compression, Method
+from emloc.methods.none import NoPruning
+from emloc.prompt import Demonstration
+from experiments.assembly import Outcome, answers, context_size, divergence, metric, notes, seconds
+from experiments.building import build, build_backbone
+from experiments.codewords import AnswerCode
+from experiments.datasets.base import Dataset, Sample
+from experiments.evaluate import Evaluation, Prediction, spread_out
+from experiments.folder import RunFolder
+from experiments.heldout import heldout_divergence
+from experiments.identity import identity, plain, run_name
+from experiments.progress import progress
+from experiments.provenance import demonstrations_id, git_state, peak_memory_bytes, versions
+from experiments.record import COMPLETE, SCHEMA, Record, write_layers
+from experiments.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+
+def compute(config: DictConfig, hydra: DictConfig, path: Path) -> Record:
+    """Do the run in the folder `path`, going on where an interrupted one stopped.
+
+    Raises
+    ------
+    UserError
+        For bad input. What is found before the first query leaves no folder behind; after that, answers stay.
+    """
+    folder = RunFolder(path, run_name(config), identity(config))
+    try:
+        job = Job.prepare(config, folder)
+        with folder.log():
+            return job.run(config, hydra)
+    finally:
+        folder.leave()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that a run needs, loaded and checked."""
+
+    settings: Settings
+    folder: RunFolder
+    method: Method
+    dataset: Dataset
+    samples: Sequence[Sample]
+    backbone: Backbone
+    code: AnswerCode
+    demonstrations: Sequence[Demonstration]
+    load_seconds: float
+
+    @classmethod
+    def prepare(cls, config: DictConfig, folder: RunFolder) -> "Job":
+        """Check the configuration, cheap things first, and load the model and the data."""
+        begin = time.perf_counter()
+        settings = Settings.of(config)
+        if not settings.force:
+            folder.check()
+        method, dataset = build(config.method, "the method"), build(config.dataset, "the dataset")
+        dataset.demonstrations(settings.shots, settings.seed)  # too many shots are known before the weights are read
+        with _quiet_transformers():
+            backbone = build_backbone(config.model, settings, dataset)
+        code = AnswerCode.for_classes(dataset.classes, backbone.label_words, settings.seed)
+        return cls(
+            settings=settings,
+            folder=folder,
+            method=method,
+            dataset=dataset,
+            samples=spread_out(dataset.samples(), settings.limit),
+            backbone=backbone,
+            code=code,
+            demonstrations=dataset.demonstrations(settings.shots, settings.seed, code=code),
+            load_seconds=time.perf_counter() - begin,
+        )
+
+    def run(self, config: DictConfig, hydra: DictConfig) -> Record:
+        """Compress, answer and record."""
+        inputs = self._inputs()
+        anew = self.settings.force or not self.folder.claimed
+        if not anew:
+            self.folder.check_inputs(inputs)
+        self._announce()
+        compression, layer_forwards, compress_seconds = self._compress()
+        self.folder.claim(config, hydra, inputs, anew=anew)
+        self._keep(compression)
+        outcome = Outcome(
+            compression=compression,
+            predictions=self._answer(compression.memory),
+            heldout=self._heldout(compression.memory),
+            layer_forwards=layer_forwards,
+            load_seconds=self.load_seconds,
+            compress_seconds=compress_seconds,
+        )
+        record = self._record(config, inputs, outcome)
+        record.write(self.folder.record)
+        return record
+
+    def _inputs(self) -> dict[str, str]:
+        """What an interrupted run must have in common with the one that continues it, besides the configuration."""
+        return {
+            "model": self.backbone.fingerprint,
+            "demonstrations": demonstrations_id(self.demonstrations),
+            "dtype": str(self.backbone.dtype).removeprefix("torch."),
+        }
+
+    def _announce(self) -> None:
+        place = f"{self.backbone.device}, {str(self.backbone.dtype).removeprefix('torch.')}"
+        _LOG.info("%s (%s, loaded in %.1f s)", self.folder.run_id, place, self.load_seconds)
+        _LOG.info("%d demonstrations, %d queries", len(self.demonstrations), len(self.samples))
+        if self.code.words:
+            _LOG.info("%d class names are not words of this model: code words stand for them", len(self.code.words))
+
+    def _compress(self) -> tuple[Compression, int, float]:
+        """The compression, the layer forwards it took, and its seconds."""
+        forwards, begin = self.backbone.layer_forwards, time.perf_counter()
+        with progress("compressing", unit="layer steps") as report:
+            compression = self.method.trace(self.backbone, self.demonstrations, progress=report)
+        seconds = time.perf_counter() - begin
+        memory = compression.memory
+        _LOG.info("%d tokens -> %.1f per layer in %.1f s", memory.tokens_seen, memory.mean_length, seconds)
+        return compression, self.backbone.layer_forwards - forwards, seconds
+
+    def _keep(self, compression: Compression) -> None:
+        """Write what is known once the context is compressed."""
+        from experiments.picture import draw_layers  # matplotlib takes a second to import
+
+        write_layers(self.folder.path / "layers.csv", compression)
+        draw_layers(self.folder.path / "layers.png", compression, delta=self._delta)
+        if self.settings.save_memory:
+            compression.memory.save(self.folder.memory)
+
+    def _answer(self, memory: Memory) -> list[Prediction]:
+        evaluation = Evaluation(
+            backbone=self.backbone,
+            memory=memory,
+            dataset=self.dataset,
+            code=self.code,
+            batch_size=self.settings.batch_size,
+        )
+        return evaluation.run(self.samples, self.folder.predictions)
+
+    def _heldout(self, memory: Memory) -> float | None:
+        """Divergence on queries between this memory and the whole context; None if not asked for, or no context."""
+        if not self.settings.heldout_js or not memory.tokens_seen:
+            return None
+        full = NoPruning(chunk_size=self.method.chunk_size).compress(self.backbone, self.demonstrations)
+        chosen = spread_out(self.dataset.samples(), self.settings.heldout_js)
+        solved = [self._solved(sample) for sample in chosen]
+        return heldout_divergence(self.backbone, solved, full, memory, batch_size=self.settings.batch_size)
+
+    def _solved(self, sample: Sample) -> Demonstration:
+        answer = self.code.encode(sample.label) if self.code.closed else self.dataset.answer(sample.label)
+        return Demonstration(sample.image, self.dataset.question, answer, sample.id)
+
+    def _record(self, config: DictConfig, inputs: Mapping[str, str], outcome: Outcome) -> Record:
+        times = seconds(outcome)
+        return Record(
+            schema=SCHEMA,
+            status=COMPLETE,
+            run_id=self.folder.run_id,
+            config=plain(config),
+            demonstrations_id=inputs["demonstrations"],
+            answers=answers(self.code),
+            metric=metric(self.dataset.metric, outcome.predictions),
+            context=context_size(outcome.compression.memory),
+            js=divergence(outcome, self._delta),
+            layer_forwards=outcome.layer_forwards,
+            seconds=times,
+            queries_per_second=len(outcome.predictions) / times.query,
+            peak_memory_bytes=peak_memory_bytes(self.backbone.device),
+            device=str(self.backbone.device),
+            dtype=inputs["dtype"],
+            versions=versions(),
+            git=git_state(),
+            notes=notes(outcome.compression),
+        )
+
+    @property
+    def _delta(self) -> float | None:
+        """The method's limit on the divergence, if it has one."""
+        return getattr(self.method, "delta", None)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and load reports of transformers; what is wrong with a checkpoint comes as an exception."""
+    logging_of = transformers.utils.logging
+    verbosity = logging_of.get_verbosity()
+    logging_of.set_verbosity_error()
+    logging_of.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging_of.set_verbosity(verbosity)
+        logging_of.enable_progress_bar()

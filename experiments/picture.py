@@ -1,0 +1,68 @@
+"""layers.png: what every layer keeps, and the divergence it costs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from emloc.methods.base import Compression
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+_KINDS = (("image", "#0072B2"), ("question", "#E69F00"), ("answer", "#009E73"))
+_JS, _LIMIT, _SINGLE = "#CC79A7", "#D55E00", "#BBBBBB"
+
+
+def draw_layers(path: Path, compression: Compression, *, delta: float | None) -> None:
+    """Write the picture: tokens in memory per layer, by kind, and JS divergence against its limit `delta` (nats)."""
+    figure = Figure(figsize=(9, 3.4), dpi=110, layout="constrained")
+    tokens, js = figure.subplots(1, 2)
+    _draw_tokens(tokens, compression)
+    _draw_divergence(js, compression, delta)
+    figure.savefig(path)
+
+
+def _draw_tokens(axes: Axes, compression: Compression) -> None:
+    layers = range(len(compression.memory.layers))
+    bottom = [0.0] * len(layers)
+    for kind, colour in _KINDS:
+        heights = _kept(compression, kind)
+        axes.bar(layers, heights, bottom=bottom, color=colour, label=kind)
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    axes.axhline(compression.memory.tokens_seen, color="black", linestyle="--", linewidth=1, label="whole context")
+    axes.set(title="Tokens kept", xlabel="layer (0 = bottom)", ylabel="tokens per KV head")
+    axes.set_ylim(0, 1.35 * max(1, compression.memory.tokens_seen))  # room for the legend
+    axes.legend(ncols=2, fontsize="small", loc="upper center")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _kept(compression: Compression, kind: str) -> list[float]:
+    """Tokens of a kind that every layer keeps, over all chunks."""
+    totals = [0.0] * len(compression.memory.layers)
+    for count in compression.layer_counts():
+        totals[count.layer] += getattr(count, f"{kind}_kept")
+    return totals
+
+
+def _draw_divergence(axes: Axes, compression: Compression, delta: float | None) -> None:
+    searched = [chunk.layer_js for chunk in compression.chunks if chunk.layer_js]
+    if searched:
+        _draw_search(axes, searched)
+    else:
+        axes.plot([chunk.js for chunk in compression.chunks], "o", color=_JS, label="chunk")
+        axes.set(title="Divergence of every chunk", xlabel="chunk")
+    if delta is not None:
+        axes.axhline(delta, color=_LIMIT, linestyle="--", label=f"limit {delta:g}")
+    axes.set(ylabel="JS (nats)", ylim=(0, None))
+    axes.legend(fontsize="small", loc="upper right")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_search(axes: Axes, searched: Sequence[Sequence[float]]) -> None:
+    """Divergence after each layer's decision; the search goes from the top layer (right) to the bottom (left)."""
+    for number, values in enumerate(searched):
+        axes.plot(values, color=_SINGLE, linewidth=0.8, label="each chunk" if number == 0 else None)
+    mean = [sum(values) / len(values) for values in zip(*searched, strict=True)]
+    axes.plot(mean, "o-", color=_JS, label="mean of chunks")
+    axes.set(title="Divergence after each layer's decision", xlabel="layer (decided from the top, right to left)")

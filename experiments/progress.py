@@ -1,0 +1,39 @@
+"""Progress of long steps: a bar where there is a terminal, a line of log every tenth where there is none."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+Report = Callable[[int, int], None]  # (steps done, steps in all)
+_LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def progress(label: str, *, unit: str) -> Iterator[Report]:
+    """Report progress within the block; a batch job's log gets ten lines instead of a bar."""
+    if not sys.stderr.isatty():
+        yield _lines(label, unit)
+        return
+    with tqdm(desc=label, unit=f" {unit}", dynamic_ncols=True) as bar:
+        yield lambda done, total: _advance(bar, done, total)
+
+
+def _advance(bar: "tqdm[None]", done: int, total: int) -> None:
+    bar.total = total
+    bar.update(done - bar.n)
+
+
+def _lines(label: str, unit: str) -> Report:
+    reported = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal reported
+        tenth = 10 * done // total
+        if tenth > reported:
+            reported = tenth
+            _LOG.info("%s: %d of %d %s", label, done, total, unit)
+
+    return report

@@ -1,0 +1,165 @@
+"""What a finished run leaves: record.json (one typed record) and layers.csv (one row per chunk and layer)."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emloc.methods.base import ChunkTrace, Compression, LayerCount
+
+SCHEMA = 1
+RECORD = "record.json"
+MEMORY = "memory.safetensors"
+COMPLETE = "complete"
+LAYER_COLUMNS = (
+    "chunk", "layer", "tokens_before", "tokens_kept", "ratio", "js", "image_kept", "question_kept", "answer_kept",
+    "candidates",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The score over all queries; `parts` is the mean of every class that has queries."""
+
+    name: str
+    value: float
+    stderr: float | None  # None: unknown, of a single query
+    n: int
+    higher_is_better: bool
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ContextSize:
+    """Size of the context. Tokens are cache entries per KV head; `compression` is None where nothing is kept."""
+
+    tokens_full: int
+    tokens_kept_mean: float
+    tokens_kept_per_layer: list[int]
+    compression: float | None
+    bytes_full: int
+    bytes_kept: int
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Jensen-Shannon divergences in nats; `delta` is the method's limit, None if it has none."""
+
+    delta: float | None
+    final_per_chunk: list[float]
+    heldout_mean: float | None
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock times. `load` and `compress` are of the process that finished the run; `query` is the sum over all
+    queries, each timed (as its share of its batch) where it was answered, before or after an interruption."""
+
+    load: float
+    compress: float
+    query: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Whether class names were written as code words of the model's vocabulary, and which."""
+
+    coded: bool
+    words: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run. `layer_forwards` is the cost of the compression; `peak_memory_bytes` is of the accelerator, or
+    of the process on the CPU; `git` is None where the code is not a git checkout."""
+
+    schema: int
+    status: str
+    run_id: str
+    config: dict[str, Any]
+    demonstrations_id: str
+    answers: Answers
+    metric: Metric
+    context: ContextSize
+    js: Divergence
+    layer_forwards: int
+    seconds: Seconds
+    queries_per_second: float
+    peak_memory_bytes: int
+    device: str
+    dtype: str
+    versions: dict[str, str]
+    git: dict[str, Any] | None
+    notes: list[str]
+
+    def write(self, path: Path) -> None:
+        """Write the record atomically: the file is there as a whole or not at all."""
+        write_atomically(path, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "Record | None":
+        """The finished run recorded there; None if there is no file, or it is of another schema or unfinished."""
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            complete = stored["schema"] == SCHEMA and stored["status"] == COMPLETE
+            return cls(**{field.name: _part(field.name, stored) for field in fields(cls)}) if complete else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def finished_record(folder: Path, run_id: str) -> Record | None:
+    """The record in a run folder, if it is of the run called `run_id`."""
+    record = Record.read(folder / RECORD)
+    return record if record is not None and record.run_id == run_id else None
+
+
+_PARTS: Mapping[str, Any] = {
+    "answers": Answers, "metric": Metric, "context": ContextSize, "js": Divergence, "seconds": Seconds
+}  # fmt: skip
+
+
+def _part(name: str, stored: Mapping[str, Any]) -> Any:
+    return _PARTS[name](**stored[name]) if name in _PARTS else stored[name]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader, or a crash, never sees half of it."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_layers(path: Path, compression: "Compression") -> None:
+    """Write layers.csv: what every layer kept of every chunk, and the trials that led there."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(LAYER_COLUMNS)
+        writer.writerows(_layer_rows(compression))
+
+
+def _layer_rows(compression: "Compression") -> Iterable[list[object]]:
+    for count in compression.layer_counts():
+        yield _layer_row(count, compression.chunks[count.chunk])
+
+
+def _layer_row(count: "LayerCount", chunk: "ChunkTrace") -> list[object]:
+    tried = [f"{trial.ratio:g}:{trial.js:.9g}" for trial in chunk.candidates if trial.layer == count.layer]
+    return [
+        count.chunk,
+        count.layer,
+        count.tokens_before,
+        count.tokens_kept,
+        count.tokens_kept / count.tokens_before,
+        chunk.layer_js[count.layer] if chunk.layer_js else "",
+        count.image_kept,
+        count.question_kept,
+        count.answer_kept,
+        ";".join(tried),
+    ]

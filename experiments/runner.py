@@ -1,0 +1,38 @@
+"""A run from its configuration to its record; a finished one is found again at once."""
+
+from pathlib import Path
+from typing import cast
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from experiments.identity import run_name
+from experiments.record import MEMORY, RECORD, Record, finished_record
+from experiments.summary import summary
+
+
+def run(config: DictConfig) -> Record:
+    """Compute the run that `config` describes, or find it finished; prints its table and the path of its record.
+
+    Raises
+    ------
+    UserError
+        For bad input, in one sentence; a folder that holds nothing is removed again.
+    """
+    hydra = cast(DictConfig, HydraConfig.get())
+    folder = Path(hydra.runtime.output_dir)
+    record = _finished(config, folder)
+    if record is None:
+        from experiments.job import compute  # takes seconds to import, as torch does; a finished run needs neither
+
+        record = compute(config, hydra, folder)
+    else:
+        print("This run was finished already; force=true computes it again.\n")
+    print(summary(record), folder / RECORD, sep="\n\n", flush=True)
+    return record
+
+
+def _finished(config: DictConfig, folder: Path) -> Record | None:
+    if config.force or (config.save_memory and not (folder / MEMORY).is_file()):
+        return None
+    return finished_record(folder, run_name(config))

@@ -1,0 +1,51 @@
+"""The table that a run prints."""
+
+from experiments.record import ContextSize, Divergence, Record
+
+_MB = 1e6
+
+
+def summary(record: Record) -> str:
+    """The record in a few aligned lines."""
+    rows = [
+        (record.metric.name, _score(record)),
+        ("context", _context(record.context)),
+        ("memory", f"{record.context.bytes_full / _MB:.2f} -> {record.context.bytes_kept / _MB:.2f} MB"),
+        ("JS", _divergence(record.js)),
+        ("time", _time(record)),
+        ("peak memory", f"{record.peak_memory_bytes / _MB:,.0f} MB on {record.device}, {record.dtype}"),
+        *(("note", note) for note in record.notes),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([record.run_id, *(f"  {name:<{width}}  {text}" for name, text in rows)])
+
+
+def _score(record: Record) -> str:
+    metric = record.metric
+    stderr = "" if metric.stderr is None else f" ± {100 * metric.stderr:.1f}"
+    return f"{100 * metric.value:.1f}{stderr} %  (n = {metric.n:,})"
+
+
+def _context(size: ContextSize) -> str:
+    lengths = f"{size.tokens_full:,} -> {size.tokens_kept_mean:,.1f} tokens (mean over layers)"
+    return lengths if size.compression is None else f"{lengths}, {size.compression:.2f}x compression"
+
+
+def _divergence(js: Divergence) -> str:
+    parts = []
+    if js.final_per_chunk:
+        parts.append(f"{max(js.final_per_chunk):.5f} in the worst of {len(js.final_per_chunk)} chunks")
+    if js.delta is not None:
+        parts.append(f"limit {js.delta:g}")
+    if js.heldout_mean is not None:
+        parts.append(f"{js.heldout_mean:.5f} on held-out queries")
+    return ", ".join(parts) or "no context"
+
+
+def _time(record: Record) -> str:
+    seconds = record.seconds
+    total = seconds.load + seconds.compress + seconds.query
+    return (
+        f"{total:.1f} s  (load {seconds.load:.1f}, compress {seconds.compress:.1f}, queries {seconds.query:.1f}: "
+        f"{record.queries_per_second:.1f} queries/s)"
+    )

@@ -1,0 +1,19 @@
+"""Run one experiment: `python run.py dataset=digits method=emloc shots=200`; conf/config.yaml has every option."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments import runner
+from experiments.problems import attempt, exit_code
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> None:
+    """Compute, print and store what the configuration describes; the last line printed is the record's path."""
+    attempt(lambda: runner.run(config))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
