@@ -45,8 +45,8 @@ def test_layer_budgets_have_the_asked_mean(mean: float, layers: int) -> None:
 
 
 def test_the_pyramid_is_linear_from_wide_to_narrow() -> None:
-    budgets = PyramidKV(budget=232, window=32, beta=20).layer_budgets(8, 100_000)
-    assert (budgets[0], budgets[-1]) == (32 + 390, 32 + 10)  # (2 - 1/20) * 200 and 1/20 * 200
+    budgets = PyramidKV(budget=20_032, window=32, beta=20).layer_budgets(8, 1_000_000)
+    assert (budgets[0], budgets[-1]) == (32 + 39_000, 32 + 1_000)  # (2 - 1/20) * 20000 and 1/20 * 20000
     steps = [a - b for a, b in itertools.pairwise(budgets)]
     assert max(steps) - min(steps) <= 1
     assert len(set(SnapKV(budget=232).layer_budgets(8, 100_000))) == 1

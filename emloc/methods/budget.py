@@ -59,8 +59,7 @@ def spread(weights: list[float], total: float, *, most: int) -> list[int]:
     shares = _capped(weights, total, most)
     counts = [int(share) for share in shares]
     order = sorted(range(len(shares)), key=lambda at: shares[at] - counts[at], reverse=True)
-    open_places = [at for at in order if counts[at] < most]
-    for at in (open_places * 2)[: total - sum(counts)]:
+    for at in order[: total - sum(counts)]:
         counts[at] += 1
     return counts
 

@@ -33,6 +33,7 @@ class ImageFolder(Dataset):
 
     root: str | Path | None = None
     max_new_tokens: int = 24
+    visual_tokens: int | None = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
