@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,10 +16,23 @@ from transformers import DynamicCache
 from emloc.attention import KeyValues
 from emloc.errors import UserError
 
-if TYPE_CHECKING:
-    from emloc.backbones.base import Backbone
-
 FORMAT = "emloc-memory-1"
+
+
+class Reader(Protocol):
+    """What a memory must know of the model that reads it (every `Backbone` is one)."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the weights."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the memory goes."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the memory takes."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +141,7 @@ class Memory:
             raise UserError(f"Expected a writable place for the memory file, but got {path} ({error}).") from error
 
     @classmethod
-    def load(cls, path: str | Path, backbone: "Backbone") -> "Memory":
+    def load(cls, path: str | Path, backbone: Reader) -> "Memory":
         """Read a memory that `backbone`'s model made.
 
         Raises
@@ -147,7 +160,7 @@ class Memory:
         return cls(layers, about["offset"], about["tokens_seen"], metadata["fingerprint"])
 
 
-def _layer(tensors: dict[str, Tensor], number: int, backbone: "Backbone") -> MemoryLayer:
+def _layer(tensors: dict[str, Tensor], number: int, backbone: Reader) -> MemoryLayer:
     keys, values = (tensors[f"{name}.{number}"].to(backbone.device, backbone.dtype) for name in ("keys", "values"))
     return MemoryLayer(keys, values, tensors[f"index.{number}"].to(backbone.device))
 
