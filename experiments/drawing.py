@@ -190,7 +190,8 @@ Strokes = tuple[NDArray[np.float64], ...]  # each (4, 2): the control points of 
 
 def random_strokes(rng: np.random.Generator) -> Strokes:
     """A class of its own: one to four strokes; half of the time each goes on where the last one ended."""
-    joined, strokes = rng.random() < 0.5, []
+    joined = rng.random() < 0.5
+    strokes: list[NDArray[np.float64]] = []
     for index in range(int(rng.integers(1, 5))):
         points = rng.uniform(0, 1, (4, 2))
         if joined and index:

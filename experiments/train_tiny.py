@@ -43,7 +43,27 @@ class Stage:
     seed: int = 0
 
 
-STAGES: tuple[Stage, ...] = (Stage("vision", Schedule(1000, 2e-3), seed=1),)
+STAGES: tuple[Stage, ...] = (
+    Stage("vision", Schedule(800, 2e-3, decay=0.25), seed=1),
+    Stage(
+        "short",  # one visual token per image, no question: the two hops are found within a minute
+        Schedule(70, 1.5e-3, decay=0.01),
+        Lesson(((4, 12),), demonstrations=144, duplicates=0.3, reach=2000, side=1),
+        seed=2,
+    ),
+    Stage(
+        "wider",
+        Schedule(100, 1e-3, warmup=10, decay=0.01),
+        Lesson(((4, 16), (8, 32), (10, 40), (20, 60)), demonstrations=200, duplicates=0.2, side=1),
+        seed=3,
+    ),
+    Stage(
+        "chat",  # the full text with all 16 visual tokens
+        Schedule(400, 1e-3, warmup=10, decay=0.5),
+        Lesson(((5, 20), (10, 40), (20, 60), (10, 100), (50, 100), (100, 200)), demonstrations=200),
+        seed=4,
+    ),
+)
 
 
 @dataclass(frozen=True)

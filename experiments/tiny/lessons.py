@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2VLForConditionalGeneration
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLAttention
 
 from experiments.tiny import text
 from experiments.tiny.episodes import SIDE, Batch, Writer, make_batch
@@ -112,7 +113,7 @@ def make_step(model: Qwen2VLForConditionalGeneration, pool: Pool, writer: Writer
     return step
 
 
-def _carry(attention: nn.Module, basis: Tensor, scale: float) -> None:
+def _carry(attention: Qwen2VLAttention, basis: Tensor, scale: float) -> None:
     """Let what an attention layer reads and what it writes be the same coordinates: values are projected on `basis`
     (orthonormal rows, (KV heads * head size, H)) and written back along it."""
     attention.v_proj.weight.copy_(basis)
@@ -120,7 +121,7 @@ def _carry(attention: nn.Module, basis: Tensor, scale: float) -> None:
     attention.o_proj.weight.copy_(groups.flatten(0, 1).T * scale)
 
 
-def _match(attention: nn.Module, basis: Tensor, scale: float, fast: int) -> None:
+def _match(attention: Qwen2VLAttention, basis: Tensor, scale: float, fast: int) -> None:
     """Let queries and keys be the same coordinates, so that likeness is what attends; the `fast` frequencies, which
     turn too far over a context to carry content, start near zero."""
     rows = basis.unflatten(0, (-1, attention.head_dim)).clone()

@@ -40,13 +40,66 @@ def save_atomically(state: object, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def _append(curve: Path, stage: str, step: int, numbers: dict[str, float]) -> None:
-    new = not curve.exists()
-    curve.parent.mkdir(parents=True, exist_ok=True)
-    with curve.open("a") as file:
-        if new:
-            file.write("stage,step,name,value\n")
-        file.writelines(f"{stage},{step},{name},{value:.5g}\n" for name, value in numbers.items())
+class Curve:
+    """Means of the reported numbers, written to a CSV file (stage, step, name, value) and to the terminal."""
+
+    def __init__(self, path: Path, stage: str, first: int) -> None:
+        self.path, self.stage, self.began = path, stage, time.monotonic()
+        self.seen: dict[str, list[float]] = {}
+        header, *rows = path.read_text().splitlines() if path.exists() else ["stage,step,name,value"]
+        # What an interrupted run wrote after its last checkpoint is about to be computed again.
+        kept = [row for row in rows if not (row.startswith(f"{stage},") and int(row.split(",")[1]) > first)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join([header, *kept]) + "\n")
+
+    def add(self, numbers: dict[str, float]) -> None:
+        """The numbers of one step."""
+        for key, value in numbers.items():
+            self.seen.setdefault(key, []).append(value)
+
+    def report(self, step: int, steps: int) -> None:
+        """Means since the last report."""
+        means = {key: sum(values) / len(values) for key, values in self.seen.items()}
+        with self.path.open("a") as file:
+            file.writelines(f"{self.stage},{step},{name},{value:.5g}\n" for name, value in means.items())
+        text = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+        print(f"{self.stage} {step}/{steps}  {text}  {time.monotonic() - self.began:.0f} s", flush=True)
+        self.seen = {}
+
+
+@dataclass
+class Training:
+    """What a checkpoint holds."""
+
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    step: int = 0
+
+    def load(self, path: Path) -> None:
+        """Everything as it was when `path` was saved."""
+        state = torch.load(path, weights_only=True)
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.step = state["step"]
+
+    def save(self, path: Path) -> None:
+        """Writes the checkpoint `path`."""
+        state = {"module": self.module.state_dict(), "optimiser": self.optimiser.state_dict()}
+        save_atomically({**state, "generator": self.generator.get_state(), "step": self.step}, path)
+
+    def advance(self, rate: float, step_function: StepFunction) -> dict[str, float]:
+        """One step at learning rate `rate`; returns the numbers to report."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        loss, numbers = step_function(self.step, self.generator)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for group in self.optimiser.param_groups for p in group["params"]], 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        return numbers
 
 
 def run_stage(
@@ -55,38 +108,22 @@ def run_stage(
 ) -> bool:  # fmt: skip
     """Train `module` (its parameters with requires_grad) for one stage; True when the stage is finished.
 
-    `folder/<name>.pt` holds weights, optimiser, generator and step; a later call goes on from there and ends with the
-    same weights as an uninterrupted one. `stop_after` ends the call after so many steps (an interruption on purpose).
+    `folder/<name>.pt` is the checkpoint; a later call goes on from there and ends with the same weights as an
+    uninterrupted one. `stop_after` ends the call after so many steps (an interruption on purpose).
     """
-    checkpoint, curve = folder / f"{name}.pt", folder / "curve.csv"
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay)
-    generator, first = torch.Generator().manual_seed(seed), 0
+    training = Training(module, optimiser, torch.Generator().manual_seed(seed))
+    checkpoint = folder / f"{name}.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        module.load_state_dict(state["module"])
-        optimiser.load_state_dict(state["optimiser"])
-        generator.set_state(state["generator"])
-        first = state["step"]
-    last, seen, began = schedule.steps, {}, time.monotonic()
-    last = min(last, first + stop_after) if stop_after is not None else last
-    for step in range(first, last):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate_at(step)
-        loss, numbers = step_function(step, generator)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        for key, value in numbers.items():
-            seen.setdefault(key, []).append(value)
-        if (step + 1) % report_every == 0 or step + 1 == last:
-            means = {key: sum(values) / len(values) for key, values in seen.items()}
-            _append(curve, name, step + 1, means)
-            text = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
-            print(f"{name} {step + 1}/{schedule.steps}  {text}  {time.monotonic() - began:.0f} s", flush=True)
-            seen = {}
-        if (step + 1) % save_every == 0 or step + 1 == last:
-            state = {"module": module.state_dict(), "optimiser": optimiser.state_dict()}
-            save_atomically({**state, "generator": generator.get_state(), "step": step + 1}, checkpoint)
+        training.load(checkpoint)
+    curve = Curve(folder / "curve.csv", name, training.step)
+    last = schedule.steps if stop_after is None else min(schedule.steps, training.step + stop_after)
+    while training.step < last:
+        curve.add(training.advance(schedule.rate_at(training.step), step_function))
+        ended = training.step == last
+        if ended or training.step % report_every == 0:
+            curve.report(training.step, schedule.steps)
+        if ended or training.step % save_every == 0:
+            training.save(checkpoint)
     return last == schedule.steps

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLAttention, Qwen2VLTextModel
 
 NEVER = -1e9  # a logit of no weight (finite: a row without any allowed key must not give NaN)
 
@@ -64,7 +65,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
 
 
-def _project(attention: nn.Module, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _project(attention: Qwen2VLAttention, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rotated queries, keys and values, each (B, heads, T, head size), keys and values repeated for their group."""
     q, k, v = (f(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2) for f in
                (attention.q_proj, attention.k_proj, attention.v_proj))  # fmt: skip
@@ -162,11 +163,17 @@ def attention_losses(logits: Tensor, layer: int, aim: Supervision) -> None:
 
 
 def forward(
-    model: nn.Module, hidden: Tensor, positions: Tensor, layout: Layout, *, sparse: bool, aim: Supervision | None = None
+    model: Qwen2VLTextModel,
+    hidden: Tensor,
+    positions: Tensor,
+    layout: Layout,
+    *,
+    sparse: bool,
+    aim: Supervision | None = None,
 ) -> Tensor:
     """Embeddings (B, T, H) at mRoPE `positions` (3, B, T) -> normed final states (B, T, H).
 
-    `model` is the stock Qwen2VLTextModel. With `aim`, attention losses are added to it on the way.
+    With `aim`, attention losses are added to it on the way.
     """
     cos, sin = (t[:, None] for t in model.rotary_emb(hidden, positions))
     attend = sparse_attention if sparse else full_attention

@@ -9,13 +9,14 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
 
 from experiments.tiny.images import MERGE, Pool, dress, patches
 
 GRID = 8  # patches a side
 
 
-def _rope(tower: nn.Module) -> tuple[Tensor, Tensor]:
+def _rope(tower: Qwen2VisionTransformerPretrainedModel) -> tuple[Tensor, Tensor]:
     """The tower's rotary cosines and sines for one 8 x 8 image in merge order, each (64, head size)."""
     rows, columns = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
     order = [p.view(GRID // MERGE, MERGE, GRID // MERGE, MERGE).transpose(1, 2).flatten() for p in (rows, columns)]
@@ -28,7 +29,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
 
 
-def encode(tower: nn.Module, images: Tensor) -> Tensor:
+def encode(tower: Qwen2VisionTransformerPretrainedModel, images: Tensor) -> Tensor:
     """Patches (N, 64, 96) -> visual tokens (N, 16, hidden): the stock tower's forward, all images as one batch.
 
     The stock forward attends image by image in a loop, which is most of its time for small images.
@@ -71,7 +72,7 @@ def batch(pool: Pool, ways: int, shots: int, generator: torch.Generator) -> tupl
 class Matcher(nn.Module):
     """The vision tower with a learned temperature (which only training needs)."""
 
-    def __init__(self, tower: nn.Module) -> None:
+    def __init__(self, tower: Qwen2VisionTransformerPretrainedModel) -> None:
         super().__init__()
         self.tower = tower
         self.log_scale = nn.Parameter(torch.tensor(2.3))
