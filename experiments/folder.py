@@ -67,8 +67,8 @@ class RunFolder:
         changed = [name for name in inputs if before.get(name) != inputs[name]]
         if self._has_results and changed:
             raise UserError(
-                f"Expected to continue the run in {self.path}, but it was begun with another {' and '.join(changed)}; "
-                "force=true begins it anew."
+                f"Expected to go on with the run in {self.path}, but {' and '.join(changed)} changed since it was "
+                "begun; force=true begins it anew."
             )
 
     def claim(self, config: DictConfig, hydra: DictConfig, inputs: Mapping[str, str], *, anew: bool) -> None:

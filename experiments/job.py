@@ -197,12 +197,14 @@ class Job:
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """No progress bars and load reports of transformers; what is wrong with a checkpoint comes as an exception."""
-    logging_of = transformers.utils.logging
-    verbosity = logging_of.get_verbosity()
-    logging_of.set_verbosity_error()
-    logging_of.disable_progress_bar()
+    voice = transformers.utils.logging
+    verbosity, bars = voice.get_verbosity(), voice.is_progress_bar_enabled()
+    voice.set_verbosity_error()
+    if bars:
+        voice.disable_progress_bar()
     try:
         yield
     finally:
-        logging_of.set_verbosity(verbosity)
-        logging_of.enable_progress_bar()
+        voice.set_verbosity(verbosity)
+        if bars:
+            voice.enable_progress_bar()

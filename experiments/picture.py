@@ -30,10 +30,10 @@ def _draw_tokens(axes: Axes, compression: Compression) -> None:
         heights = _kept(compression, kind)
         axes.bar(layers, heights, bottom=bottom, color=colour, label=kind)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-    axes.axhline(compression.memory.tokens_seen, color="black", linestyle="--", linewidth=1, label="whole context")
-    axes.set(title="Tokens kept", xlabel="layer (0 = bottom)", ylabel="tokens per KV head")
-    axes.set_ylim(0, 1.35 * max(1, compression.memory.tokens_seen))  # room for the legend
-    axes.legend(ncols=2, fontsize="small", loc="upper center")
+    axes.set(xlabel="layer (0 = bottom)", ylabel="tokens per KV head")
+    axes.set_title(f"Tokens kept of a context of {compression.memory.tokens_seen:,}")
+    axes.set_ylim(0, 1.2 * max(1, *bottom))  # room for the legend
+    axes.legend(ncols=3, fontsize="small", loc="upper center")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

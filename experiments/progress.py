@@ -2,18 +2,20 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
 Report = Callable[[int, int], None]  # (steps done, steps in all)
+_PAUSE = 1.0  # seconds between lines, so that a short step does not fill the log
 _LOG = logging.getLogger(__name__)
 
 
 @contextmanager
 def progress(label: str, *, unit: str) -> Iterator[Report]:
-    """Report progress within the block; a batch job's log gets ten lines instead of a bar."""
+    """Report progress within the block; a batch job's log gets at most ten lines instead of a bar."""
     if not sys.stderr.isatty():
         yield _lines(label, unit)
         return
@@ -27,13 +29,13 @@ def _advance(bar: "tqdm[None]", done: int, total: int) -> None:
 
 
 def _lines(label: str, unit: str) -> Report:
-    reported = 0
+    reported, earliest = 0, 0.0
 
     def report(done: int, total: int) -> None:
-        nonlocal reported
+        nonlocal reported, earliest
         tenth = 10 * done // total
-        if tenth > reported:
-            reported = tenth
+        if tenth > reported and (time.monotonic() >= earliest or done == total):
+            reported, earliest = tenth, time.monotonic() + _PAUSE
             _LOG.info("%s: %d of %d %s", label, done, total, unit)
 
     return report

@@ -1,0 +1,299 @@
+"""A run from configuration to record: what it leaves, how it goes on after an interruption, what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emloc import Memory, UserError, load_backbone
+from experiments import job
+from experiments.datasets.base import Sample
+from experiments.evaluate import Evaluation, Prediction, PredictionFile, spread_out
+from experiments.problems import explain
+from experiments.record import Record
+from tests.checkpoints import make_checkpoint
+from tests.runs import comparable, execute, image_folder, write_image
+
+WORDS = ("one", "two", "three", "four")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("model"), layers=2)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return image_folder(tmp_path / "data")
+
+
+@pytest.fixture
+def options(checkpoint: Path, data: Path, tmp_path: Path) -> list[str]:
+    """A run of 6 demonstrations and 12 queries in 4 batches."""
+    return [
+        f"model.path={checkpoint}", "dataset=image_folder", f"dataset.root={data}", "shots=6", "batch_size=3",
+        "device=cpu", "method.chunk_size=4", f"hydra.run.dir={tmp_path / 'run'}",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of all queries that the model is asked, in order."""
+    ids: list[str] = []
+    answer = Evaluation._answer
+
+    def counting(self: Evaluation, batch: list[Sample]) -> list[Prediction]:
+        predictions = answer(self, batch)
+        ids.extend(prediction.id for prediction in predictions)
+        return predictions
+
+    monkeypatch.setattr(Evaluation, "_answer", counting)
+    return ids
+
+
+def no_work(*_: object) -> Record:
+    raise AssertionError("a finished run was computed again")
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (path / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_run_leaves_all_its_files(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = execute(*options)
+    folder = tmp_path / "run"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == {
+        "record.json", "predictions.jsonl", "layers.csv", "layers.png", "run.log",
+        ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", ".hydra/run.json",
+    }  # fmt: skip
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder / "record.json")
+    assert Record.read(folder / "record.json") == record
+    stored = lines(folder)
+    assert [line["id"] for line in stored] == [f"val/{name}/{n}.png" for name in ("cat", "dog") for n in range(6)]
+    assert record.metric.value == pytest.approx(sum(float(str(line["score"])) for line in stored) / 12)
+    assert record.metric.n == 12
+    assert set(record.metric.parts) == {"cat", "dog"}
+
+
+def test_finished_run_returns_at_once(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = execute(*options)
+    monkeypatch.setattr(job, "compute", no_work)
+    assert execute(*options, "batch_size=1") == first  # how it is computed is not what it is
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_force_computes_again(options: list[str], answered: list[str]) -> None:
+    first = execute(*options)
+    again = execute(*options, "force=true")
+    assert len(answered) == 2 * 12
+    assert comparable(again) == {**comparable(first), "config": {**first.config, "force": True}}
+
+
+def test_same_command_gives_the_same_record(options: list[str], tmp_path: Path) -> None:
+    first, again = execute(*options), execute(*options, f"hydra.run.dir={tmp_path / 'again'}")
+    assert comparable(first) == comparable(again)
+    assert (tmp_path / "run" / "layers.csv").read_text() == (tmp_path / "again" / "layers.csv").read_text()
+
+
+def test_batch_size_changes_nothing(options: list[str], tmp_path: Path) -> None:
+    execute(*options)
+    execute(*options, "batch_size=12", f"hydra.run.dir={tmp_path / 'again'}")
+    stored = [[{**line, "seconds": 0} for line in lines(tmp_path / name)] for name in ("run", "again")]
+    assert stored[0] == stored[1]
+
+
+def test_interrupted_run_goes_on(options: list[str], data: Path, tmp_path: Path, answered: list[str]) -> None:
+    whole = execute(*options, f"hydra.run.dir={tmp_path / 'whole'}")
+    answered.clear()
+    broken = data / "val" / "dog" / "1.png"
+    good = broken.read_bytes()
+    broken.write_bytes(good[:60])
+    with pytest.raises(UserError, match=r"dog/1\.png"):
+        execute(*options)
+    assert len(answered) == 6  # the batches before
+    assert not (tmp_path / "run" / "record.json").exists()
+    broken.write_bytes(good)
+    assert comparable(execute(*options)) == comparable(whole)
+    assert sorted(answered) == sorted(str(line["id"]) for line in lines(tmp_path / "whole"))  # each exactly once
+
+
+@pytest.mark.parametrize("damage", [b'{"id": "val/dog/5.png", "tar', b"\0\0\0\0\n", b"[1]\n", b'{"id": "x"}\n'])
+def test_torn_line_is_cut_off(options: list[str], tmp_path: Path, answered: list[str], damage: bytes) -> None:
+    whole = execute(*options)
+    path = tmp_path / "run" / "predictions.jsonl"
+    (tmp_path / "run" / "record.json").unlink()
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]) + damage)
+    answered.clear()
+    assert comparable(execute(*options)) == comparable(whole)
+    assert len(answered) == 12 - 5
+    assert len(lines(tmp_path / "run")) == 12
+
+
+def test_line_written_twice_counts_once(tmp_path: Path) -> None:
+    first, second = (Prediction("a", "cat", text, text, score, 0.1) for text, score in (("cat", 1.0), ("dog", 0.0)))
+    PredictionFile(tmp_path / "p.jsonl").append([first, second])
+    assert PredictionFile(tmp_path / "p.jsonl")["a"] == first
+
+
+def test_folder_of_another_configuration_is_refused(options: list[str], tmp_path: Path, answered: list[str]) -> None:
+    first = execute(*options)
+    before = (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
+    with pytest.raises(UserError, match=r"method\.delta was 0\.005, now 0\.02.*force=true"):
+        execute(*options, "delta=0.02")
+    assert Record.read(tmp_path / "run" / "record.json") == first
+    assert (tmp_path / "run" / ".hydra" / "config.yaml").read_text() == before
+    assert len(answered) == 12
+    assert execute(*options, "delta=0.02", "force=true").js.delta == 0.02
+    assert len(answered) == 2 * 12
+
+
+def test_unfinished_run_of_another_configuration_is_refused(options: list[str], tmp_path: Path) -> None:
+    execute(*options)
+    (tmp_path / "run" / "record.json").unlink()
+    with pytest.raises(UserError, match="another configuration"):
+        execute(*options, "seed=1")
+
+
+def test_failure_with_force_keeps_the_results(options: list[str], tmp_path: Path) -> None:
+    first = execute(*options)
+    with pytest.raises(UserError, match="window"):
+        execute(*options, "force=true", "method=snapkv", "method.budget=3")
+    assert Record.read(tmp_path / "run" / "record.json") == first
+
+
+def test_changed_demonstrations_are_not_mixed(options: list[str], data: Path, tmp_path: Path) -> None:
+    execute(*options)
+    (tmp_path / "run" / "record.json").unlink()
+    write_image(data / "train" / "cat" / "0.png", seed=5)
+    with pytest.raises(UserError, match="demonstrations changed since"):
+        execute(*options)
+    execute(*options, "force=true")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (["shots=-1"], "shots"),
+        (["shots=7"], "shots=7"),
+        (["shots=many"], "'many'"),
+        (["delta=-0.1"], "delta"),
+        (["delta=0.7"], "ln 2"),
+        (["method.ratios=[0.5,0.1]"], "ascending"),
+        (["method.ratios=[0.5,1.1]"], r"\(0, 1\]"),
+        (["method.chunk_size=x"], "chunk_size"),
+        (["limit=0"], "limit"),
+        (["batch_size=0"], "batch_size"),
+        (["heldout_js=-1"], "heldout_js"),
+        (["seed=-1"], "seed"),
+        (["force=maybe"], "force"),
+        (["device=quantum"], "quantum"),
+        (["dtype=float33"], "Did you mean 'float32'"),
+        (["model.path=/nowhere/at/all"], "/nowhere/at/all"),
+        (["model.visual_tokens=many"], "visual_tokens"),
+        (["dataset.root=/nowhere"], "/nowhere"),
+        (["method=snapkv", "method.budget=3"], "window"),
+        (["method=snapkv", "method.budget=match:/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    options: list[str], tmp_path: Path, bad: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        execute(*options, *bad)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unwritable_folder_is_one_sentence(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file in the way")
+    with pytest.raises(OSError) as caught:
+        execute(*options, f"hydra.run.dir={tmp_path / 'run' / 'below'}")
+    assert "choose one with hydra.run.dir" in str(explain(caught.value))
+
+
+def test_corrupt_demonstration_is_named(options: list[str], data: Path, tmp_path: Path) -> None:
+    (data / "train" / "dog" / "2.png").write_bytes(b"not an image")
+    with pytest.raises(UserError, match=r"dog/2\.png"):
+        execute(*options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_foreign_files_are_left_alone(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError):
+        execute(*options, "shots=-1")
+    execute(*options, "force=true")
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_limit_is_spread_over_the_classes(options: list[str], tmp_path: Path) -> None:
+    assert execute(*options, "limit=4").metric.n == 4
+    assert [line["target"] for line in lines(tmp_path / "run")] == ["cat", "cat", "dog", "dog"]
+
+
+def test_spread_out() -> None:
+    samples = [Sample(str(number), Path(), "") for number in range(10)]
+    assert [sample.id for sample in spread_out(samples, 3)] == ["1", "5", "8"]
+    assert spread_out(samples, None) == spread_out(samples, 99) == samples
+
+
+def heldout(options: list[str], tmp_path: Path) -> Callable[[str], float | None]:
+    return lambda method: (
+        execute(*options, f"method={method}", "heldout_js=5", f"hydra.run.dir={tmp_path / method}").js.heldout_mean
+    )
+
+
+def test_heldout_divergence(options: list[str], tmp_path: Path) -> None:
+    of = heldout([option for option in options if "chunk_size" not in option], tmp_path)
+    assert of("none") == pytest.approx(0, abs=1e-6)
+    assert (of("emloc") or 0) > 1e-6
+    assert of("zero_shot") is None
+
+
+def test_zero_shot_record_has_no_compression(options: list[str]) -> None:
+    record = execute(*[option for option in options if "chunk_size" not in option], "method=zero_shot")
+    assert record.context.tokens_full == record.context.tokens_kept_mean == record.context.bytes_kept == 0
+    assert record.context.compression is None
+    assert record.js.delta is None
+
+
+def test_run_without_demonstrations(options: list[str]) -> None:
+    record = execute(*options, "shots=0")
+    assert record.context.compression is None
+    assert record.js.final_per_chunk == []
+
+
+def test_nothing_pruned_is_noted(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    record = execute(*options, "method=snapkv", "method.budget=1.0", "method.window=4")
+    assert record.context.compression == 1.0
+    assert record.notes
+    assert record.notes[0] in capsys.readouterr().out
+
+
+def test_saved_memory_can_be_used(options: list[str], checkpoint: Path, tmp_path: Path, answered: list[str]) -> None:
+    execute(*options)
+    record = execute(*options, "save_memory=true")  # compresses again, answers nothing again
+    assert len(answered) == 12
+    memory = Memory.load(tmp_path / "run" / "memory.safetensors", load_backbone(checkpoint, device="cpu"))
+    assert memory.lengths == record.context.tokens_kept_per_layer
+    assert memory.nbytes == record.context.bytes_kept
+
+
+def test_code_words_are_recorded(options: list[str], tmp_path: Path) -> None:
+    coded = make_checkpoint(tmp_path / "coded", layers=2, label_words=WORDS)
+    record = execute(*options, f"model.path={coded}")
+    assert record.answers.coded
+    assert set(record.answers.words) == {"cat", "dog"}
+    assert set(record.answers.words.values()) < set(WORDS)
+
+
+def test_budget_can_match_another_run(options: list[str], tmp_path: Path) -> None:
+    matched = execute(*options)
+    budget = f"method.budget=match:{tmp_path / 'run' / 'record.json'}"
+    record = execute(*options, "method=pyramidkv", budget, "method.window=4", f"hydra.run.dir={tmp_path / 'other'}")
+    assert record.context.tokens_kept_mean == pytest.approx(matched.context.tokens_kept_mean, abs=0.5)
