@@ -89,7 +89,7 @@ class Evaluation:
         done = len(samples) - len(left)
         if done:
             _LOG.info("%d of %d queries are answered already; going on with the others.", done, len(samples))
-        with progress("queries", unit="queries") as report:
+        with progress("queries", unit="queries", done=done) as report:
             for start in range(0, len(left), self.batch_size):
                 batch = left[start : start + self.batch_size]
                 file.append(self._answer(batch))

@@ -1,18 +1,20 @@
 """A run's folder: whose it is, what is in it, and how a run takes it over without mixing two configurations."""
 
+import fcntl
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
 
 from emloc.errors import UserError
-from experiments.record import MEMORY, RECORD, write_atomically
+from experiments.record import MEMORY, RECORD, Record, finished_record, write_atomically
 
+_LOG = logging.getLogger(__name__)
 _RESULTS = (RECORD, "predictions.jsonl", "layers.csv", "layers.png", MEMORY)
 
 
@@ -38,6 +40,10 @@ class RunFolder:
     def memory(self) -> Path:
         """The compressed memory, where it was asked for."""
         return self.path / MEMORY
+
+    def finished(self) -> Record | None:
+        """This very run's record, if it is done."""
+        return finished_record(self.path, self.run_id)
 
     @property
     def claimed(self) -> bool:
@@ -84,22 +90,29 @@ class RunFolder:
 
     @contextmanager
     def log(self) -> Iterator[None]:
-        """Write messages of this project to run.log within the block.
+        """Write messages of this project to run.log within the block, alone: a second process waits for the first.
 
         If the block ends before the folder was claimed, the log goes again.
         """
         path = self.path / "run.log"
         fresh = not path.exists()
-        handler = logging.FileHandler(path, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger().addHandler(handler)
+        with path.open("a", encoding="utf-8") as file, _logging_to(file):
+            self._wait_for_others(file)
+            try:
+                yield
+            finally:
+                if fresh and not self._claim.exists():
+                    self._discard(["run.log"])
+
+    def _wait_for_others(self, log: TextIO) -> None:
+        """Lock the log until it is closed; on a disk that knows no locks, go on without."""
         try:
-            yield
-        finally:
-            logging.getLogger().removeHandler(handler)
-            handler.close()
-            if fresh and not self._claim.exists():
-                self._discard(["run.log"])
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _LOG.info("Another process is working in %s; waiting for it to finish.", self.path)
+            fcntl.flock(log, fcntl.LOCK_EX)
+        except OSError as error:
+            _LOG.warning("%s cannot be locked (%s): start no second process in it.", self.path, error.strerror)
 
     def leave(self) -> None:
         """Remove the folder if nothing is in it."""
@@ -115,6 +128,17 @@ class RunFolder:
             return json.loads(self._claim.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+
+
+@contextmanager
+def _logging_to(file: TextIO) -> Iterator[None]:
+    handler = logging.StreamHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

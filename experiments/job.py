@@ -43,7 +43,7 @@ def compute(config: DictConfig, hydra: DictConfig, path: Path) -> Record:
     try:
         job = Job.prepare(config, folder)
         with folder.log():
-            return job.run(config, hydra)
+            return job.done_meanwhile() or job.run(config, hydra)
     finally:
         folder.leave()
 
@@ -85,6 +85,10 @@ class Job:
             demonstrations=dataset.demonstrations(settings.shots, settings.seed, code=code),
             load_seconds=time.perf_counter() - begin,
         )
+
+    def done_meanwhile(self) -> Record | None:
+        """The record, if another process finished this very run while this one waited for it."""
+        return None if self.settings.force or self.settings.save_memory else self.folder.finished()
 
     def run(self, config: DictConfig, hydra: DictConfig) -> Record:
         """Compress, answer and record."""

@@ -14,12 +14,12 @@ _LOG = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress(label: str, *, unit: str) -> Iterator[Report]:
-    """Report progress within the block; a batch job's log gets at most ten lines instead of a bar."""
+def progress(label: str, *, unit: str, done: int = 0) -> Iterator[Report]:
+    """Report progress within the block, `done` steps being done before it; a batch job's log gets at most ten lines instead of a bar."""
     if not sys.stderr.isatty():
         yield _lines(label, unit)
         return
-    with tqdm(desc=label, unit=f" {unit}", dynamic_ncols=True) as bar:
+    with tqdm(desc=label, initial=done, unit=f" {unit}", dynamic_ncols=True) as bar:
         yield lambda done, total: _advance(bar, done, total)
 
 

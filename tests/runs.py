@@ -1,5 +1,6 @@
 """Runs for tests: in this process, as `python run.py` does them, on small data and random weights."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,7 @@ def image_folder(root: Path, classes: tuple[str, ...] = ("cat", "dog"), *, train
             for image in range(count):
                 write_image(root / split / name / f"{image}.png", 100 * number + image + 1000 * (split == "val"))
     return root
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (path / "predictions.jsonl").read_text().splitlines()]

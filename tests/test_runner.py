@@ -1,63 +1,21 @@
-"""A run from configuration to record: what it leaves, how it goes on after an interruption, what it refuses."""
+"""A run from configuration to record: what it leaves, what it measures, and what it refuses."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from emloc import Memory, UserError, load_backbone
-from experiments import job
 from experiments.datasets.base import Sample
-from experiments.evaluate import Evaluation, Prediction, PredictionFile, spread_out
+from experiments.evaluate import spread_out
 from experiments.problems import explain
 from experiments.record import Record
 from tests.checkpoints import make_checkpoint
-from tests.runs import comparable, execute, image_folder, write_image
+from tests.runs import comparable, execute, lines
+
+pytest_plugins = ["tests.run_fixtures"]
 
 WORDS = ("one", "two", "three", "four")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("model"), layers=2)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return image_folder(tmp_path / "data")
-
-
-@pytest.fixture
-def options(checkpoint: Path, data: Path, tmp_path: Path) -> list[str]:
-    """A run of 6 demonstrations and 12 queries in 4 batches."""
-    return [
-        f"model.path={checkpoint}", "dataset=image_folder", f"dataset.root={data}", "shots=6", "batch_size=3",
-        "device=cpu", "method.chunk_size=4", f"hydra.run.dir={tmp_path / 'run'}",
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of all queries that the model is asked, in order."""
-    ids: list[str] = []
-    answer = Evaluation._answer
-
-    def counting(self: Evaluation, batch: list[Sample]) -> list[Prediction]:
-        predictions = answer(self, batch)
-        ids.extend(prediction.id for prediction in predictions)
-        return predictions
-
-    monkeypatch.setattr(Evaluation, "_answer", counting)
-    return ids
-
-
-def no_work(*_: object) -> Record:
-    raise AssertionError("a finished run was computed again")
-
-
-def lines(path: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (path / "predictions.jsonl").read_text().splitlines()]
 
 
 def test_run_leaves_all_its_files(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,22 +35,6 @@ def test_run_leaves_all_its_files(options: list[str], tmp_path: Path, capsys: py
     assert set(record.metric.parts) == {"cat", "dog"}
 
 
-def test_finished_run_returns_at_once(
-    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first = execute(*options)
-    monkeypatch.setattr(job, "compute", no_work)
-    assert execute(*options, "batch_size=1") == first  # how it is computed is not what it is
-    assert "finished already" in capsys.readouterr().out
-
-
-def test_force_computes_again(options: list[str], answered: list[str]) -> None:
-    first = execute(*options)
-    again = execute(*options, "force=true")
-    assert len(answered) == 2 * 12
-    assert comparable(again) == {**comparable(first), "config": {**first.config, "force": True}}
-
-
 def test_same_command_gives_the_same_record(options: list[str], tmp_path: Path) -> None:
     first, again = execute(*options), execute(*options, f"hydra.run.dir={tmp_path / 'again'}")
     assert comparable(first) == comparable(again)
@@ -104,74 +46,6 @@ def test_batch_size_changes_nothing(options: list[str], tmp_path: Path) -> None:
     execute(*options, "batch_size=12", f"hydra.run.dir={tmp_path / 'again'}")
     stored = [[{**line, "seconds": 0} for line in lines(tmp_path / name)] for name in ("run", "again")]
     assert stored[0] == stored[1]
-
-
-def test_interrupted_run_goes_on(options: list[str], data: Path, tmp_path: Path, answered: list[str]) -> None:
-    whole = execute(*options, f"hydra.run.dir={tmp_path / 'whole'}")
-    answered.clear()
-    broken = data / "val" / "dog" / "1.png"
-    good = broken.read_bytes()
-    broken.write_bytes(good[:60])
-    with pytest.raises(UserError, match=r"dog/1\.png"):
-        execute(*options)
-    assert len(answered) == 6  # the batches before
-    assert not (tmp_path / "run" / "record.json").exists()
-    broken.write_bytes(good)
-    assert comparable(execute(*options)) == comparable(whole)
-    assert sorted(answered) == sorted(str(line["id"]) for line in lines(tmp_path / "whole"))  # each exactly once
-
-
-@pytest.mark.parametrize("damage", [b'{"id": "val/dog/5.png", "tar', b"\0\0\0\0\n", b"[1]\n", b'{"id": "x"}\n'])
-def test_torn_line_is_cut_off(options: list[str], tmp_path: Path, answered: list[str], damage: bytes) -> None:
-    whole = execute(*options)
-    path = tmp_path / "run" / "predictions.jsonl"
-    (tmp_path / "run" / "record.json").unlink()
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]) + damage)
-    answered.clear()
-    assert comparable(execute(*options)) == comparable(whole)
-    assert len(answered) == 12 - 5
-    assert len(lines(tmp_path / "run")) == 12
-
-
-def test_line_written_twice_counts_once(tmp_path: Path) -> None:
-    first, second = (Prediction("a", "cat", text, text, score, 0.1) for text, score in (("cat", 1.0), ("dog", 0.0)))
-    PredictionFile(tmp_path / "p.jsonl").append([first, second])
-    assert PredictionFile(tmp_path / "p.jsonl")["a"] == first
-
-
-def test_folder_of_another_configuration_is_refused(options: list[str], tmp_path: Path, answered: list[str]) -> None:
-    first = execute(*options)
-    before = (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
-    with pytest.raises(UserError, match=r"method\.delta was 0\.005, now 0\.02.*force=true"):
-        execute(*options, "delta=0.02")
-    assert Record.read(tmp_path / "run" / "record.json") == first
-    assert (tmp_path / "run" / ".hydra" / "config.yaml").read_text() == before
-    assert len(answered) == 12
-    assert execute(*options, "delta=0.02", "force=true").js.delta == 0.02
-    assert len(answered) == 2 * 12
-
-
-def test_unfinished_run_of_another_configuration_is_refused(options: list[str], tmp_path: Path) -> None:
-    execute(*options)
-    (tmp_path / "run" / "record.json").unlink()
-    with pytest.raises(UserError, match="another configuration"):
-        execute(*options, "seed=1")
-
-
-def test_failure_with_force_keeps_the_results(options: list[str], tmp_path: Path) -> None:
-    first = execute(*options)
-    with pytest.raises(UserError, match="window"):
-        execute(*options, "force=true", "method=snapkv", "method.budget=3")
-    assert Record.read(tmp_path / "run" / "record.json") == first
-
-
-def test_changed_demonstrations_are_not_mixed(options: list[str], data: Path, tmp_path: Path) -> None:
-    execute(*options)
-    (tmp_path / "run" / "record.json").unlink()
-    write_image(data / "train" / "cat" / "0.png", seed=5)
-    with pytest.raises(UserError, match="demonstrations changed since"):
-        execute(*options)
-    execute(*options, "force=true")
 
 
 @pytest.mark.parametrize(
