@@ -1,70 +1,196 @@
-"""Folders of runs -> one tidy table, one row per finished run."""
+"""Folders of runs -> tidy tables: one row per finished run, one row per chunk and layer of it.
+
+What cannot be used is named in `Loaded.problems`, one sentence each; nothing is dropped silently.
+"""
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.naming import component, with_labels
+
 SCHEMA = 1
+RECORD = "record.json"
+# Any of these without a record: a run that was begun here and has not ended.
+_TRACES = ("predictions.jsonl", "layers.csv", ".hydra/run.json")
+_LAYER_COLUMNS = (
+    "chunk", "layer", "tokens_before", "tokens_kept", "ratio", "js", "image_kept", "question_kept", "answer_kept",
+    "candidates",
+)  # fmt: skip
+_OF_THE_RUN = ("run_id", "dataset", "model", "metric", "method", "label", "shots", "delta", "seed", "demonstrations_id")
 
 
-def load_runs(folders: Sequence[str | Path]) -> tuple[pd.DataFrame, list[str]]:
-    """All finished runs below `folders`, and one sentence for each folder that is not one.
+@dataclass(frozen=True)
+class Loaded:
+    """All finished runs below some folders.
 
-    Columns: method, dataset, model, shots, delta, seed; metric, value, stderr, n; tokens_full, tokens_kept,
-    compression, megabytes; js_max, heldout_js; seconds_compress, seconds_query; path. Divergences are in nats.
+    runs: one row per run. dataset, model, metric, method; label (the method and those of its options in which runs
+        differ); shots, delta, seed; value, stderr (standard error over the run's queries), n (queries),
+        higher_is_better; tokens_full, tokens_kept (cache entries per KV head, mean over layers), compression,
+        bytes_full, bytes_kept; js_max (worst chunk), js_heldout, both in nats; seconds_load, seconds_compress,
+        seconds_query, queries_per_second, peak_memory_bytes, layer_forwards; device, dtype; demonstrations_id, notes,
+        run_id, path. Unknown numbers are NaN.
+    layers: one row per chunk and layer, the columns of layers.csv after those of the run.
+    records: path of record.json -> the record as it is stored.
     """
-    rows, problems = [], []
-    for path in _records(folders):
+
+    runs: pd.DataFrame
+    layers: pd.DataFrame
+    records: dict[str, dict[str, Any]]
+    problems: list[str]
+
+
+def load(folders: Sequence[str | Path]) -> Loaded:
+    """All finished runs in and below `folders` (a record.json itself may be given, too)."""
+    roots = [Path(folder) for folder in folders]
+    problems = list(dict.fromkeys(problem for root in roots for problem in _folder_problems(root)))
+    found: dict[str, dict[str, Any]] = {}
+    rows = []
+    for path in _records(roots):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            problems.append(f"{path} cannot be read ({error}).")
-            continue
-        if record.get("schema") != SCHEMA or record.get("status") != "complete":
-            problems.append(f"{path} is of schema {record.get('schema')} and {record.get('status')}; left out.")
-            continue
-        rows.append({**_row(record), "path": str(path)})
-    problems += [f"{folder} holds no record.json below it." for folder in folders if not list(_records([folder]))]
-    problems += [f"{folder} is unfinished: it has predictions but no record.json." for folder in _unfinished(folders)]
-    return pd.DataFrame(rows), problems
+            record = _read(path)
+            rows.append({**_row(record), "path": str(path)})
+            found[str(path)] = record
+        except _UnusableError as reason:
+            problems.append(f"{path} {reason}; left out.")
+    runs, repeated = _without_duplicates(pd.DataFrame(rows))
+    runs = with_labels(runs, found)
+    layers, damaged = _layers(runs)
+    return Loaded(runs, layers, {path: found[path] for path in runs.get("path", ())}, problems + repeated + damaged)
 
 
-def _records(folders: Sequence[str | Path]) -> Iterable[Path]:
-    return (path for folder in folders for path in sorted(Path(folder).rglob("record.json")))
+class _UnusableError(Exception):
+    """Why a record cannot be used, as the rest of a sentence that begins with its path."""
 
 
-def _unfinished(folders: Sequence[str | Path]) -> list[Path]:
-    found = [path.parent for folder in folders for path in sorted(Path(folder).rglob("predictions.jsonl"))]
-    return [folder for folder in found if not (folder / "record.json").is_file()]
+def _folder_problems(root: Path) -> Iterator[str]:
+    if not root.exists():
+        yield f"{root} does not exist."
+        return
+    unfinished = sorted({path.parents[trace.count("/")] for trace in _TRACES for path in root.rglob(trace)})
+    unfinished = [folder for folder in unfinished if not (folder / RECORD).exists()]
+    yield from (f"{folder} is unfinished: {_progress(folder)}, but no {RECORD}." for folder in unfinished)
+    if not unfinished and not _records([root]):
+        yield f"{root} holds no runs: there is no {RECORD} in it or below it."
+
+
+def _progress(folder: Path) -> str:
+    predictions = folder / "predictions.jsonl"
+    answered = len(predictions.read_bytes().splitlines()) if predictions.is_file() else 0
+    return f"it has {answered} answered {'query' if answered == 1 else 'queries'}"
+
+
+def _records(roots: Iterable[Path]) -> list[Path]:
+    """Every record once, though folders may be given twice or lie in each other."""
+    paths = [path for root in roots for path in ([root] if root.is_file() else sorted(root.rglob(RECORD)))]
+    return list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _UnusableError(f"cannot be read ({error})") from None
+    if not isinstance(record, dict) or "schema" not in record:
+        raise _UnusableError("is not a record of a run")
+    if record["schema"] != SCHEMA:
+        raise _UnusableError(f"is of schema {record['schema']}, but {SCHEMA} is what this version reads")
+    if record.get("status") != "complete":
+        raise _UnusableError(f"has the status {record.get('status')!r}, not 'complete'")
+    return record
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
-    config, metric, context, js = record["config"], record["metric"], record["context"], record["js"]
+    try:
+        return {**_identity(record), **_score(record), **_cost(record)}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise _UnusableError(f"is damaged ({type(error).__name__}: {error})") from None
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    config = record["config"]
     return {
-        "method": _module(config["method"]),
-        "dataset": _module(config["dataset"]),
-        "model": config["model"]["name"],
-        "shots": config["shots"],
-        "delta": js["delta"],
-        "seed": config["seed"],
-        "metric": metric["name"],
-        "value": metric["value"],
-        "stderr": metric["stderr"],
-        "n": metric["n"],
-        "tokens_full": context["tokens_full"],
-        "tokens_kept": context["tokens_kept_mean"],
-        "compression": context["compression"],
-        "megabytes": context["bytes_kept"] / 1e6,
-        "js_max": max(js["final_per_chunk"], default=None),
-        "heldout_js": js["heldout_mean"],
-        "seconds_compress": record["seconds"]["compress"],
-        "seconds_query": record["seconds"]["query"],
+        "run_id": str(record["run_id"]),
+        "dataset": component(config["dataset"]),
+        "model": str(config["model"]["name"]),
+        "metric": str(record["metric"]["name"]),
+        "method": component(config["method"]),
+        "shots": int(config["shots"]),
+        "delta": _number(record["js"]["delta"]),
+        "seed": int(config["seed"]),
+        "device": str(record["device"]),
+        "dtype": str(record["dtype"]),
+        "demonstrations_id": str(record["demonstrations_id"]),
+        "notes": "; ".join(record["notes"]),
     }
 
 
-def _module(node: dict[str, Any]) -> str:
-    """The name of a component: the file that its class is in."""
-    return node["_target_"].split(".")[-2]
+def _score(record: dict[str, Any]) -> dict[str, Any]:
+    metric = record["metric"]
+    if not math.isfinite(metric["value"]):
+        raise ValueError(f"the {metric['name']} is {metric['value']}")
+    return {
+        "value": float(metric["value"]),
+        "stderr": _number(metric["stderr"]),
+        "n": int(metric["n"]),
+        "higher_is_better": bool(metric["higher_is_better"]),
+    }
+
+
+def _cost(record: dict[str, Any]) -> dict[str, Any]:
+    context, js, seconds = record["context"], record["js"], record["seconds"]
+    return {
+        "tokens_full": int(context["tokens_full"]),
+        "tokens_kept": float(context["tokens_kept_mean"]),
+        "compression": _number(context["compression"]),
+        "bytes_full": int(context["bytes_full"]),
+        "bytes_kept": int(context["bytes_kept"]),
+        "js_max": float(max(js["final_per_chunk"], default=math.nan)),
+        "js_heldout": _number(js["heldout_mean"]),
+        **{f"seconds_{part}": float(seconds[part]) for part in ("load", "compress", "query")},
+        "queries_per_second": float(record["queries_per_second"]),
+        "peak_memory_bytes": int(record["peak_memory_bytes"]),
+        "layer_forwards": int(record["layer_forwards"]),
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Every run once: the first folder counts, and a sentence names the others."""
+    if runs.empty:
+        return runs, []
+    first = runs.groupby("run_id", sort=False)[["path", "value"]].transform("first")
+    again = runs["path"] != first["path"]
+    problems = [
+        f"{row['path']} holds the same run as {kept['path']} "
+        f"({'with the same score' if row['value'] == kept['value'] else 'WITH ANOTHER SCORE'}); left out."
+        for row, kept in zip(runs[again].to_dict("records"), first[again].to_dict("records"), strict=True)
+    ]
+    return runs[~again].reset_index(drop=True), problems
+
+
+def _layers(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    tables, problems = [], []
+    for run in runs.to_dict("records"):
+        path = Path(run["path"]).with_name("layers.csv")
+        try:
+            tables.append(_layer_table(path).assign(**{name: run[name] for name in _OF_THE_RUN}))
+        except (OSError, ValueError, KeyError) as error:
+            problems.append(f"{path} cannot be read ({error}); its run is missing from the figures of layers.")
+    columns = [*_OF_THE_RUN, *_LAYER_COLUMNS]
+    filled = [table for table in tables if not table.empty]
+    return pd.concat(filled)[columns].reset_index(drop=True) if filled else pd.DataFrame(columns=columns), problems
+
+
+def _layer_table(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path, usecols=list(_LAYER_COLUMNS), dtype={"candidates": str})
+    numbers = [name for name in _LAYER_COLUMNS if name != "candidates"]
+    return table.fillna({"candidates": ""}).astype({**dict.fromkeys(numbers, float), "chunk": int, "layer": int})

@@ -1,0 +1,111 @@
+"""What a reader of several runs together must know: each problem is one sentence."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.load import Loaded
+from analysis.seeds import CELL, SETTING, several
+
+_SHOWN = 4  # names in a sentence before "and N more"
+
+
+def check(loaded: Loaded) -> list[str]:
+    """Problems of all runs together; those of single folders stand in `loaded.problems`."""
+    if loaded.runs.empty:
+        return []
+    checks = (_mixed, _missing_seeds, _repeated_seeds, _unequal_demonstrations, _no_spread, _noted)
+    return [problem for one in checks for problem in one(loaded.runs)] + list(_versions(loaded))
+
+
+def setting_name(row: dict) -> str:
+    """A setting in words, such as "emloc (digits, 50 shots, delta 0.005)"."""
+    delta = "" if pd.isna(row["delta"]) else f", delta {row['delta']:g}"
+    return f"{row['label']} ({row['dataset']}, {row['shots']} shots{delta})"
+
+
+def _mixed(runs: pd.DataFrame) -> Iterator[str]:
+    for name in CELL:
+        values = sorted(runs[name].unique())
+        if len(values) > 1:
+            yield (
+                f"The runs are of {len(values)} {name}s ({_listed(values)}): every figure shows one, "
+                "and is drawn once for each."
+            )
+
+
+def _missing_seeds(runs: pd.DataFrame) -> Iterator[str]:
+    """Seeds that other settings of the same dataset and model have."""
+    missing: dict[str, list[str]] = {}
+    for _, cell in runs.groupby(CELL, sort=True):
+        everything = set(cell["seed"])
+        for key, group in cell.groupby(SETTING, dropna=False, sort=True):
+            lacking = sorted(everything - set(group["seed"]))
+            if lacking:
+                name = setting_name(dict(zip(SETTING, key, strict=True)))
+                missing.setdefault(", ".join(map(str, lacking)), []).append(name)
+    for seeds, names in missing.items():
+        yield f"Seed {seeds} is missing, though other settings have it: {_listed(names)}."
+
+
+def _repeated_seeds(runs: pd.DataFrame) -> Iterator[str]:
+    for key, group in runs.groupby(SETTING, dropna=False, sort=True):
+        if group["seed"].duplicated().any():
+            yield (
+                f"{setting_name(dict(zip(SETTING, key, strict=True)))} has several different runs of one seed: "
+                f"{_listed(sorted(group['path']))}; all of them count."
+            )
+
+
+def _unequal_demonstrations(runs: pd.DataFrame) -> Iterator[str]:
+    for (dataset, model, shots, seed), group in runs.groupby(["dataset", "model", "shots", "seed"], sort=True):
+        if several(group["demonstrations_id"]):
+            yield (
+                f"Methods saw different demonstrations of {dataset} ({model}, {shots} shots, seed {seed}): "
+                f"{_listed(sorted(group['label'].unique()))} are not comparable."
+            )
+
+
+def _no_spread(runs: pd.DataFrame) -> Iterator[str]:
+    flat = runs[(runs["stderr"] == 0) & (runs["n"] > 1)]
+    if not flat.empty:
+        yield (
+            f"All queries scored the same in {len(flat)} of {len(runs)} runs, so that their standard error is 0; "
+            f"that is no certainty: {_listed(sorted({setting_name(row) for row in flat.to_dict('records')}))}."
+        )
+
+
+def _noted(runs: pd.DataFrame) -> Iterator[str]:
+    for note, group in runs[runs["notes"] != ""].groupby("notes", sort=True):
+        names = sorted({setting_name(row) for row in group.to_dict("records")})
+        yield f"{len(group)} of {len(runs)} runs say: {note}: {_listed(names)}."
+
+
+def _versions(loaded: Loaded) -> Iterator[str]:
+    for name, counts in versions(loaded).items():
+        if len(counts) > 1:
+            shown = ", ".join(f"{value} ({count} runs)" for value, count in counts.items())
+            yield f"The runs were not all made with the same {name}: {shown}."
+
+
+def versions(loaded: Loaded) -> dict[str, dict[str, int]]:
+    """Package, device, number format or commit -> how many runs had which."""
+    found: dict[str, dict[str, int]] = {}
+    for record in loaded.records.values():
+        for name, value in [*record.get("versions", {}).items(), *_circumstances(record)]:
+            counts = found.setdefault(name, {})
+            counts[value] = counts.get(value, 0) + 1
+    return found
+
+
+def _circumstances(record: dict) -> Iterator[tuple[str, str]]:
+    yield "device", record["device"]
+    yield "dtype", record["dtype"]
+    git = record.get("git")
+    changed = " with uncommitted changes" if git and git["dirty"] else ""
+    yield "commit", f"{git['commit'][:10]}{changed}" if git else "not a git checkout"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return "; ".join(names[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
