@@ -1,32 +1,191 @@
-"""Tables of runs."""
+"""Tables of settings, read off the records alone: a missing cell is shown, and the best of a column is bold."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
-SORTED_BY = ["dataset", "method", "delta", "shots", "seed"]
+from analysis.seeds import CELL, bars, several
+
+MISSING = "–"
+_ROW = ["label", "delta"]
+_COLUMN = ["dataset", "model", "metric", "shots"]
+_LATEX = {
+    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "×": r"$\times$",
+}  # fmt: skip
 
 
-def runs_table(runs: pd.DataFrame) -> str:
-    """One Markdown row per run: accuracy with its standard error, and what the context costs."""
-    header = "| dataset | method | shots | delta | accuracy % | n | tokens kept of full | compression | max JS |"
-    lines = [header, "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
-    lines += [_line(row) for row in runs.sort_values(SORTED_BY).to_dict("records")]
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell."""
+
+    text: str
+    bold: bool = False
 
 
-def _line(row: dict) -> str:
-    cells = [
-        row["dataset"],
-        row["method"],
-        str(row["shots"]),
-        _number(row["delta"], "g"),
-        f"{100 * row['value']:.1f} ± {_number(None if row['stderr'] is None else 100 * row['stderr'], '.1f')}",
-        str(row["n"]),
-        f"{row['tokens_kept']:.0f} of {row['tokens_full']}",
-        _number(row["compression"], ".1f"),
-        _number(row["js_max"], ".4f"),
+@dataclass(frozen=True)
+class Table:
+    """Cells under headers; the first `names` columns are text, the others numbers."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    names: int
+    notes: Sequence[str]
+
+
+def comparison(settings: pd.DataFrame) -> Table:
+    """Scores: a row per method and limit, a column per dataset, model, metric and number of shots that occurs."""
+    columns = list(settings.groupby(_COLUMN, sort=True))
+    varied = [name for name in _COLUMN if several(settings[name])] or ["dataset", "shots"]
+    best = {index for _, rows in columns for index in best_of(rows)}
+    keys = settings.groupby(_ROW, dropna=False, sort=True)
+    return Table(
+        title="Scores: " + ", ".join(f"{settings[name].iloc[0]}" for name in CELL if name not in varied),
+        headers=[
+            "method",
+            "delta",
+            *(_column_name(dict(zip(_COLUMN, key, strict=True)), varied) for key, _ in columns),
+        ],
+        rows=[
+            [Cell(str(label)), Cell(number(delta, "g")), *(_found(rows, part, best) for _, part in columns)]
+            for (label, delta), rows in keys
+        ],
+        names=1,
+        notes=_comparison_notes(settings, cells=len(keys) * len(columns)),
+    )
+
+
+def _column_name(key: dict[str, object], varied: Sequence[str]) -> str:
+    return ", ".join(f"{key[name]} shots" if name == "shots" else str(key[name]) for name in varied)
+
+
+def _found(row: pd.DataFrame, column: pd.DataFrame, best: set[int]) -> Cell:
+    """The one setting that is in both, if there is one."""
+    common = row.index.intersection(column.index)
+    if common.empty:
+        return Cell(MISSING)
+    return Cell(score(row.loc[common[0]].to_dict()), bold=common[0] in best)
+
+
+def best_of(rows: pd.DataFrame) -> list[int]:
+    """Indices of the best score, by the direction of its metric; none if there is nothing to compare."""
+    if len(rows) < 2:
+        return []
+    best = rows["value"].max() if rows["higher_is_better"].all() else rows["value"].min()
+    return list(rows.index[rows["value"] == best])
+
+
+def _comparison_notes(settings: pd.DataFrame, cells: int) -> list[str]:
+    notes = [f"Score ± interval (seeds × queries). Interval: {bars(settings)}. Bold: the best mean of its column."]
+    lacking = cells - len(settings)
+    if lacking:
+        notes.append(f"{MISSING}: no finished run ({lacking} of {cells} cells); as a delta: the method has no limit.")
+    return notes
+
+
+def costs(settings: pd.DataFrame) -> Table:
+    """Everything of every setting: its score, and what its context costs."""
+    ordered = settings.sort_values([*CELL, "label", "shots", "delta"])
+    shown = ["dataset", *(name for name in CELL[1:] if several(settings[name]))]
+    best = {index for _, rows in settings.groupby([*CELL, "shots"]) for index in best_of(rows)}
+    return Table(
+        title="Scores and costs",
+        headers=[*shown, "method", "shots", "delta", _score_header(settings), *_COSTS],
+        rows=[
+            [*_names(row, shown), Cell(score(row), index in best), *(Cell(cost(row)) for cost in _COSTS.values())]
+            for index, row in zip(ordered.index, ordered.to_dict("records"), strict=True)
+        ],
+        names=len(shown) + 1,
+        notes=[
+            f"Score ± interval (seeds × queries). Interval: {bars(settings)}. Bold: best of its dataset and shots.",
+            "Tokens are cache entries per KV head, means over layers and seeds; times are those of the runs' machines.",
+            f"{MISSING}: does not apply, or is not known.",
+        ],
+    )
+
+
+_COSTS: Mapping[str, Callable[[dict], str]] = {
+    "tokens kept of full": lambda row: f"{row['tokens_kept']:,.0f} of {row['tokens_full']:,.0f}",
+    "compression": lambda row: number(row["compression"], ".1f"),
+    "MB kept": lambda row: number(row["bytes_kept"] / 1e6, ".2f"),
+    "max JS (nats)": lambda row: number(row["js_max"], ".4f"),
+    "compress (s)": lambda row: number(row["seconds_compress"], ".1f"),
+    "queries/s": lambda row: number(row["queries_per_second"], ".1f"),
+}
+
+
+def _score_header(settings: pd.DataFrame) -> str:
+    names = sorted(settings["metric"].unique())
+    per_cent = " (%)" if (settings["scale"] == 100).all() else ""
+    return (names[0] if len(names) == 1 else "score") + per_cent
+
+
+def _names(row: dict, shown: Sequence[str]) -> list[Cell]:
+    texts = [*(str(row[name]) for name in shown), row["label"], str(row["shots"]), number(row["delta"], "g")]
+    return [Cell(text) for text in texts]
+
+
+def score(row: dict) -> str:
+    """Mean ± interval (seeds × queries); a single seed is not counted."""
+    form = ".1f" if row["scale"] == 100 else ".3g"
+    queries = row["n"] / row["seeds"]
+    count = f"{row['seeds']} × {queries:g}" if queries.is_integer() else f"{row['seeds']} seeds, {row['n']}"
+    count = count if row["seeds"] > 1 else str(row["n"])
+    return f"{row['scale'] * row['value']:{form}} ± {number(row['scale'] * row['interval'], form)} ({count})"
+
+
+def number(value: float, form: str) -> str:
+    """The number, or a dash where it is not known."""
+    return MISSING if pd.isna(value) else format(value, form)
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, its notes below."""
+    rule = ["---" if column < table.names else "---:" for column in range(len(table.headers))]
+    rows = [[f"**{_piped(cell.text)}**" if cell.bold else _piped(cell.text) for cell in row] for row in table.rows]
+    lines = [f"| {' | '.join(row)} |" for row in [[_piped(header) for header in table.headers], rule, *rows]]
+    return "\n".join([*lines, "", *table.notes]) + "\n"
+
+
+def _piped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def latex(table: Table) -> str:
+    """The table for booktabs, its notes as comments."""
+    rows = [
+        [rf"\textbf{{{escaped(cell.text)}}}" if cell.bold else escaped(cell.text) for cell in row] for row in table.rows
     ]
-    return f"| {' | '.join(cells)} |"
+    lines = [
+        *(f"% {note}" for note in [table.title, *table.notes]),
+        rf"\begin{{tabular}}{{{'l' * table.names}{'r' * (len(table.headers) - table.names)}}}",
+        r"\toprule",
+        _latex_row([escaped(header) for header in table.headers]),
+        r"\midrule",
+        *map(_latex_row, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None or pd.isna(value) else format(value, form)
+def _latex_row(cells: Sequence[str]) -> str:
+    return rf"{' & '.join(cells)} \\"
+
+
+def escaped(text: str) -> str:
+    """Text for LaTeX."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def text_csv(table: Table) -> str:
+    """The table's texts as CSV; the numbers in full precision are those of the data frame."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(table.headers)
+    writer.writerows([cell.text for cell in row] for row in table.rows)
+    return file.getvalue()
