@@ -1,47 +1,236 @@
-"""Figures from runs; every point with its standard error."""
+"""The figures of one cell (one dataset, model and metric): what a setting scores, and what context it needs."""
 
-import matplotlib
+import math
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-# Okabe and Ito's palette, told apart by colour-blind readers too; one colour per method everywhere.
-COLOURS = {"none": "#0072B2", "emloc": "#D55E00", "snapkv": "#009E73", "pyramidkv": "#CC79A7", "zero_shot": "#555555"}
+from analysis.seeds import bars, several
+from analysis.style import LINES, STYLE, look, new_figure
+
+LABELS = {"shots": "demonstrations (shots)", "delta": "limit on the divergence, delta (nats)"}
+_MOST_TICKS = 7
+_FEW_DECADES = 200  # a range below which ticks at 1, 2 and 5 have room
+_CAPTION = 72  # characters that fit below a figure of one column
+_APART = 1.025  # neighbouring series are drawn beside each other, so that no bar hides another
+_NARROWEST = 10.0  # the smallest range of scores that is shown, so that noise does not look like an effect
 
 
-def curve(runs: pd.DataFrame, x: str) -> Figure:
-    """Accuracy (top) and kept context tokens (bottom) against `x` (shots or delta), a column per dataset."""
-    datasets = sorted(runs["dataset"].unique())
-    size = (4.2 * len(datasets), 5.2)
-    figure, axes = plt.subplots(2, len(datasets), figsize=size, sharex=True, squeeze=False, layout="constrained")
-    for column, dataset in enumerate(datasets):
-        here = runs[runs["dataset"] == dataset]
-        for method in sorted(here["method"].unique()):
-            _draw(axes[0, column], axes[1, column], here[here["method"] == method].sort_values(x), x, method)
-        _label(axes[0, column], axes[1, column], dataset, x)
+@dataclass(frozen=True)
+class Series:
+    """Settings of one method that differ along the x axis only; `number` counts the series of the method."""
+
+    name: str
+    method: str
+    number: int
+    rows: pd.DataFrame
+
+
+def unit(cell: pd.DataFrame) -> float:
+    """100 for a score that is a share (shown in per cent), else 1."""
+    return float(cell["scale"].iloc[0])
+
+
+def score_label(cell: pd.DataFrame) -> str:
+    """Name of the score, with its unit, and its direction where that is not the usual one."""
+    name = cell["metric"].iloc[0] + (" (%)" if unit(cell) == 100 else "")
+    return name if cell["higher_is_better"].all() else f"{name}, lower is better"
+
+
+def varying(cell: pd.DataFrame, axis: str) -> list[Series]:
+    """The settings that differ from others in nothing but `axis` ("shots" or "delta")."""
+    rest = "delta" if axis == "shots" else "shots"
+    found: list[Series] = []
+    for (label, other), rows in cell.dropna(subset=axis).groupby(["label", rest], dropna=False, sort=True):
+        if several(rows[axis]):
+            method = rows["method"].iloc[0]
+            name = _series_name(label, rest, other) if several(cell.loc[cell["label"] == label, rest]) else label
+            found.append(Series(name, method, sum(one.method == method for one in found), rows.sort_values(axis)))
+    return found
+
+
+def _series_name(label: str, rest: str, value: float) -> str:
+    return f"{label}, {value:g} shots" if rest == "shots" else f"{label}, {rest} {value:g}"
+
+
+def references(cell: pd.DataFrame, drawn: list[Series]) -> pd.DataFrame:
+    """Settings without a limit that keep everything or have nothing, of the shots that are drawn."""
+    shots = {shots for series in drawn for shots in series.rows["shots"]}
+    extreme = (cell["tokens_kept"] == cell["tokens_full"]) & cell["delta"].isna()
+    return cell[extreme & cell["shots"].isin(shots)]
+
+
+def curves(cell: pd.DataFrame, axis: str) -> Figure | None:
+    """Score (top) and context length (bottom) against `axis`: the paper's figures 1 (shots) and 3 (delta).
+
+    None if no setting varies along it.
+    """
+    drawn = varying(cell, axis)
+    if not drawn:
+        return None
+    with rc_context(dict(STYLE)):
+        figure, axes = new_figure(2, height=4.2)
+        score, context = axes[:, 0]
+        for place, series in enumerate(drawn):
+            beside = series.rows[axis] * _APART ** (place - (len(drawn) - 1) / 2)
+            _draw_series(score, context, series, beside, unit(cell))
+        if axis == "delta":
+            _draw_references(score, context, references(cell, drawn), unit(cell))
+        _finish_curves(figure, score, context, pd.concat([series.rows for series in drawn]), axis)
     return figure
 
 
-def _draw(accuracy: Axes, context: Axes, runs: pd.DataFrame, x: str, method: str) -> None:
-    colour = COLOURS.get(method)
-    accuracy.errorbar(
-        runs[x], 100 * runs["value"], 100 * runs["stderr"].fillna(0), label=method, color=colour, marker="o", capsize=3
-    )
-    context.plot(runs[x], runs["tokens_kept"], label=method, color=colour, marker="o")
+def _draw_series(score: Axes, context: Axes, series: Series, x: pd.Series, scale: float) -> None:
+    rows, style = series.rows, _line(series)
+    score.errorbar(x, scale * rows["value"], _lengths(scale * rows["interval"]), label=series.name, **style)
+    seen = rows[rows["tokens_kept"] > 0]  # no context has no place on a logarithmic scale
+    if not seen.empty:
+        context.errorbar(x[seen.index], seen["tokens_kept"], _lengths(seen["tokens_kept_t95"]), **style)
 
 
-def _label(accuracy: Axes, context: Axes, dataset: str, x: str) -> None:
-    accuracy.set_title(dataset)
-    accuracy.set_ylabel("accuracy (%), bars: standard error")
-    accuracy.set_ylim(0, 100)
-    context.set_ylabel("context tokens per KV head")
-    context.set_yscale("log")
-    context.set_xscale("log")
-    context.set_xlabel({"shots": "demonstrations (shots)", "delta": "delta (nats)"}[x])
-    accuracy.legend(frameon=False)
-    for axis in (accuracy, context):
-        axis.grid(alpha=0.3)
+def _line(series: Series) -> dict[str, Any]:
+    of = look(series.method)
+    face = "white" if series.number % 2 else of.colour
+    line = LINES[series.number % len(LINES)]
+    return {"color": of.colour, "marker": of.marker, "markerfacecolor": face, "linestyle": line}
+
+
+def _lengths(interval: pd.Series) -> pd.Series:
+    """Lengths of error bars: none where the interval is unknown (a caption says so)."""
+    return interval.fillna(0.0)
+
+
+def _draw_references(score: Axes, context: Axes, rows: pd.DataFrame, scale: float) -> None:
+    many = several(rows["shots"])
+    for row in rows.to_dict("records"):
+        colour, value, interval = look(row["method"]).colour, scale * row["value"], scale * row["interval"]
+        name = f"{row['label']}, {row['shots']} shots" if many else row["label"]
+        score.axhline(value, color=colour, linestyle="--", linewidth=1, label=name)
+        if interval > 0:
+            score.axhspan(value - interval, value + interval, color=colour, alpha=0.1, linewidth=0)
+        if row["tokens_kept"] > 0:
+            context.axhline(row["tokens_kept"], color=colour, linestyle="--", linewidth=1)
+
+
+def _finish_curves(figure: Figure, score: Axes, context: Axes, rows: pd.DataFrame, axis: str) -> None:
+    score.set_ylabel(score_label(rows))
+    limit_scores(score, rows)
+    context.set_ylabel("context tokens per KV head\n(mean over layers)")
+    plain_log(context, "y")
+    context.set_xlabel(LABELS[axis])
+    _scale_x(context, sorted(set(rows[axis])))
+    finish(figure, rows, f"bars: {bars(rows)}")
+
+
+def _scale_x(axes: Axes, values: list[float]) -> None:
+    """A logarithmic axis with a tick at every measured value; 0 stands left of the smallest other one."""
+    if values[0] > 0:
+        axes.set_xscale("log")
+    else:
+        axes.set_xscale("symlog", linthresh=min(values[1:]))
+    if len(values) <= _MOST_TICKS:
+        axes.xaxis.set_major_locator(FixedLocator(values))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def plain_log(axes: Axes, axis: str) -> None:
+    """A logarithmic axis ("x" or "y") whose ticks are ordinary numbers."""
+    axes.set(**{f"{axis}scale": "log"})
+    of = axes.xaxis if axis == "x" else axes.yaxis
+    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
+    of.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < _FEW_DECADES else (1,)))
+    of.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    of.set_minor_formatter(NullFormatter())
+
+
+def limit_scores(axes: Axes, rows: pd.DataFrame) -> None:
+    """Show no less than a range of ten points, and nothing outside of what a share can be."""
+    if unit(rows) != 100:
+        return
+    low, high = axes.get_ylim()
+    wider = max(0.0, _NARROWEST - (high - low)) / 2
+    axes.set_ylim(max(low - wider, -2), min(high + wider, 102))
+
+
+def finish(figure: Figure, rows: pd.DataFrame, below: str, *, legend: bool = True) -> None:
+    """Legend above; below, where the numbers come from and a note such as what the bars mean."""
+    if legend:
+        handles, names = _legend(figure)
+        columns = 2 if max(map(len, names)) < 30 else 1
+        figure.legend(handles, names, loc="outside upper center", ncols=columns)
+    lines = [f"{rows['dataset'].iloc[0]}, model {rows['model'].iloc[0]}", below]
+    text = "\n".join(textwrap.fill(line, _CAPTION) for line in lines if line)
+    figure.supxlabel(text, fontsize=6, color="#555555")
+
+
+def _legend(figure: Figure) -> tuple[list[Any], list[str]]:
+    """Every name once, in alphabetical order, which is the same in every figure."""
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(name, handle)
+    names = sorted(entries)
+    return [entries[name] for name in names], names
+
+
+def pareto(cell: pd.DataFrame) -> Figure | None:
+    """Score against kept context tokens, every setting a point; None if no setting has a context."""
+    points = cell[cell["tokens_kept"] > 0]
+    if points.empty:
+        return None
+    with rc_context(dict(STYLE)):
+        figure, axes = new_figure(1, height=3.0)
+        _draw_points(axes[0, 0], points, unit(cell))
+        _draw_without_context(axes[0, 0], cell[cell["tokens_kept"] == 0], unit(cell))
+        best = front(points)
+        axes[0, 0].step(
+            best["tokens_kept"], unit(cell) * best["value"], where="post", color="#999999", linewidth=1, zorder=1,
+            label="best for its length",
+        )  # fmt: skip
+        axes[0, 0].set(ylabel=score_label(cell), xlabel="context tokens per KV head (mean over layers)")
+        plain_log(axes[0, 0], "x")
+        limit_scores(axes[0, 0], cell)
+        finish(figure, cell, f"bars: {bars(cell)}")
+    return figure
+
+
+def _draw_points(axes: Axes, points: pd.DataFrame, scale: float) -> None:
+    for method, rows in points.groupby("method", sort=True):
+        of = look(method)
+        axes.errorbar(
+            rows["tokens_kept"], scale * rows["value"], _lengths(scale * rows["interval"]),
+            _lengths(rows["tokens_kept_t95"]), color=of.colour, marker=of.marker, linestyle="none", elinewidth=0.8,
+            label=method,
+        )  # fmt: skip
+
+
+def _draw_without_context(axes: Axes, rows: pd.DataFrame, scale: float) -> None:
+    """Methods without a context, which have no place on a logarithmic axis, as lines at their best score."""
+    for method, group in rows.groupby("method", sort=True):
+        best = group.loc[next(_ranked(group))]
+        label = f"{method} (no context)"
+        axes.axhline(scale * best["value"], color=look(method).colour, linestyle="--", linewidth=1, label=label)
+
+
+def _ranked(rows: pd.DataFrame) -> Iterator[int]:
+    """Indices from the best score to the worst; the shorter context is first among equals."""
+    down = bool(rows["higher_is_better"].all())
+    return iter(rows.sort_values(["value", "tokens_kept"], ascending=[not down, True]).index)
+
+
+def front(points: pd.DataFrame) -> pd.DataFrame:
+    """The settings that no other one beats with as short a context, from the shortest on."""
+    best, kept = math.inf, []
+    for index in _ranked(points):
+        if points.loc[index, "tokens_kept"] < best:
+            best = points.loc[index, "tokens_kept"]
+            kept.append(index)
+    return points.loc[kept].sort_values("tokens_kept")
