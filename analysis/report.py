@@ -1,59 +1,84 @@
-"""Table and curves of finished runs.
+"""Tables, figures and one self-contained page of finished runs.
 
     python -m analysis.report FOLDER... [--out FOLDER]
 
-Prints a Markdown table of all runs below the folders and writes shots.png and delta.png where there is something to
-draw: a method that was run with several shot counts, or with several limits.
+Reads all runs in and below the folders. Writes report.html, every figure as PDF and PNG, and every table as Markdown,
+LaTeX and CSV; prints the table and, last, the path of the page.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.figures import curve
-from analysis.load import load_runs
-from analysis.tables import runs_table
+from analysis.checks import check, versions
+from analysis.drawings import drawings, unequal
+from analysis.load import Loaded, load
+from analysis.page import Content, page
+from analysis.seeds import settings as aggregated
+from analysis.style import save
+from analysis.tables import Table, comparison, costs, latex, markdown, text_csv
 
-AXES = ("shots", "delta")
+REPORT = "report.html"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; the exit code is 1 if there is no finished run."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.report", description="Table and curves of finished runs.")
+    """Entry point; the exit code is 1 if there is no finished run, or nothing can be written."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.report", description="Tables and figures of finished runs."
+    )
     parser.add_argument("folders", nargs="+", help="run folders, or folders that hold some")
-    parser.add_argument("--out", type=Path, help="where the pictures go (default: the first folder)")
+    parser.add_argument("--out", type=Path, help="where the report goes (default: the first folder)")
     options = parser.parse_args(arguments)
-    runs, problems = load_runs(options.folders)
-    for problem in problems:
-        print(f"Note: {problem}", file=sys.stderr)
-    if runs.empty:
-        print(f"Expected finished runs below {' '.join(options.folders)}, but found none; run some.", file=sys.stderr)
+    loaded = load(options.folders)
+    if loaded.runs.empty:
+        print(_nothing(options.folders, loaded.problems), file=sys.stderr)
         return 1
-    print(runs_table(runs))
-    for path in draw(runs, options.out or Path(options.folders[0])):
-        print(f"\n{path}")
+    try:
+        path = write(loaded, options.out or _home(options.folders[0]))
+    except OSError as error:
+        print(f"The report cannot be written ({error}); choose another folder with --out FOLDER.", file=sys.stderr)
+        return 1
+    print(f"\n{path}")
     return 0
 
 
-def draw(runs: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write the curves that these runs allow; returns their paths."""
+def _home(folder: str) -> Path:
+    path = Path(folder)
+    return path if path.is_dir() else path.parent
+
+
+def _nothing(folders: Sequence[str], problems: Sequence[str]) -> str:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    reason = f": {problems[0].removesuffix('.')}{more}" if problems else ""
+    return f"Expected finished runs in {', '.join(folders)}, but found none{reason}."
+
+
+def write(loaded: Loaded, folder: Path) -> Path:
+    """Write everything to `folder` and print the table, and the problems as notes; returns the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for axis in AXES:
-        varied = varying(runs, axis)
-        if not varied.empty:
-            written.append(folder / f"{axis}.png")
-            curve(varied, axis).savefig(written[-1], dpi=110)
-    return written
+    settings = aggregated(loaded.runs)
+    problems = [*loaded.problems, *check(loaded), *unequal(settings)]
+    for problem in problems:
+        print(f"Note: {problem}", file=sys.stderr)
+    tables = {"comparison": comparison(settings), "costs": costs(settings)}
+    print(markdown(tables["costs"]), end="")
+    _write_tables(tables, settings, loaded.runs, folder)
+    figures = [(drawing, *save(drawing.figure, folder / drawing.name)) for drawing in drawings(settings, loaded.layers)]
+    content = Content(problems, list(tables.values()), figures, versions(loaded), loaded.runs, loaded.records)
+    path = folder / REPORT
+    path.write_text(page(content, folder), encoding="utf-8")
+    return path
 
 
-def varying(runs: pd.DataFrame, axis: str) -> pd.DataFrame:
-    """The runs that differ from others in nothing but `axis`."""
-    others = [name for name in ("dataset", "method", "model", "seed", *AXES) if name != axis]
-    counts = runs.groupby(others, dropna=False)[axis].transform("nunique")
-    return runs[counts > 1]
+def _write_tables(tables: dict[str, Table], settings: pd.DataFrame, runs: pd.DataFrame, folder: Path) -> None:
+    for name, table in tables.items():
+        for suffix, text in (("md", markdown(table)), ("tex", latex(table)), ("csv", text_csv(table))):
+            (folder / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+    settings.to_csv(folder / "settings.csv", index=False)
+    runs.to_csv(folder / "runs.csv", index=False)
 
 
 if __name__ == "__main__":
