@@ -15,7 +15,10 @@ _LOG = logging.getLogger(__name__)
 
 @contextmanager
 def progress(label: str, *, unit: str, done: int = 0) -> Iterator[Report]:
-    """Report progress within the block, `done` steps being done before it; a batch job's log gets at most ten lines instead of a bar."""
+    """Report progress within the block, before which `done` steps are done already.
+
+    The log of a batch job gets at most ten lines instead of a bar.
+    """
     if not sys.stderr.isatty():
         yield _lines(label, unit)
         return

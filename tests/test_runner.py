@@ -7,11 +7,12 @@ import pytest
 
 from emloc import Memory, UserError, load_backbone
 from experiments.datasets.base import Sample
+from experiments.datasets.imagenet100 import class_names
 from experiments.evaluate import spread_out
 from experiments.problems import explain
 from experiments.record import Record
 from tests.checkpoints import make_checkpoint
-from tests.runs import comparable, execute, lines
+from tests.runs import comparable, execute, lines, write_image
 
 pytest_plugins = ["tests.run_fixtures"]
 
@@ -171,3 +172,22 @@ def test_budget_can_match_another_run(options: list[str], tmp_path: Path) -> Non
     budget = f"method.budget=match:{tmp_path / 'run' / 'record.json'}"
     record = execute(*options, "method=pyramidkv", budget, "method.window=4", f"hydra.run.dir={tmp_path / 'other'}")
     assert record.context.tokens_kept_mean == pytest.approx(matched.context.tokens_kept_mean, abs=0.5)
+
+
+def test_imagenet100_at_its_own_image_size(options: list[str], tmp_path: Path) -> None:
+    for number, wnid in enumerate(class_names()):
+        write_image(tmp_path / "imagenet" / "train" / wnid / "a.png", number)
+        write_image(tmp_path / "imagenet" / "val" / wnid / "b.png", 1000 + number)
+    here = [f"dataset.root={tmp_path / 'imagenet'}", "shots=100", "limit=10", "dataset.max_new_tokens=2"]
+    small = execute(*options, "dataset=imagenet100", *here)
+    large = execute(*options, "dataset=imagenet100", *here, "model.visual_tokens=9", f"hydra.run.dir={tmp_path / 'l'}")
+    assert small.metric.name == "substring accuracy"
+    assert small.metric.n == len(small.metric.parts) == 10  # each query is of another class
+    assert large.context.tokens_full == small.context.tokens_full + 100 * (9 - 4)
+
+
+def test_images_are_sized_for_the_dataset_on_request(options: list[str], tmp_path: Path) -> None:
+    sizes = ["model.visual_tokens=dataset", "dataset.visual_tokens=9"]
+    assert execute(*options, *sizes).context.tokens_full == (
+        execute(*options, f"hydra.run.dir={tmp_path / 'other'}").context.tokens_full + 6 * (9 - 4)
+    )
