@@ -24,6 +24,11 @@ def setting_name(row: dict) -> str:
     return f"{row['label']} ({row['dataset']}, {row['shots']} shots{delta})"
 
 
+def counted(runs: int) -> str:
+    """Such as "1 run" or "2 runs"."""
+    return f"{runs} run" if runs == 1 else f"{runs} runs"
+
+
 def _mixed(runs: pd.DataFrame) -> Iterator[str]:
     for name in CELL:
         values = sorted(runs[name].unique())
@@ -70,7 +75,7 @@ def _no_spread(runs: pd.DataFrame) -> Iterator[str]:
     flat = runs[(runs["stderr"] == 0) & (runs["n"] > 1)]
     if not flat.empty:
         yield (
-            f"All queries scored the same in {len(flat)} of {len(runs)} runs, so that their standard error is 0; "
+            f"All queries scored the same in {len(flat)} of {counted(len(runs))}, so that their standard error is 0; "
             f"that is no certainty: {_listed(sorted({setting_name(row) for row in flat.to_dict('records')}))}."
         )
 
@@ -78,13 +83,13 @@ def _no_spread(runs: pd.DataFrame) -> Iterator[str]:
 def _noted(runs: pd.DataFrame) -> Iterator[str]:
     for note, group in runs[runs["notes"] != ""].groupby("notes", sort=True):
         names = sorted({setting_name(row) for row in group.to_dict("records")})
-        yield f"{len(group)} of {len(runs)} runs say: {note}: {_listed(names)}."
+        yield f"Noted by {len(group)} of {counted(len(runs))}: {note}: {_listed(names)}."
 
 
 def _versions(loaded: Loaded) -> Iterator[str]:
     for name, counts in versions(loaded).items():
         if len(counts) > 1:
-            shown = ", ".join(f"{value} ({count} runs)" for value, count in counts.items())
+            shown = ", ".join(f"{value} ({counted(count)})" for value, count in counts.items())
             yield f"The runs were not all made with the same {name}: {shown}."
 
 

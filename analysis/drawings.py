@@ -84,7 +84,10 @@ def delta_words(cell: pd.DataFrame) -> str:
             f"{series.name} goes from {_tokens(tight)} and {_score(tight)} at delta {tight['delta']:g} "
             f"to {_tokens(loose)} and {_score(loose)} at {loose['delta']:g}"
         )
-    return f"What a looser limit prunes, and what that does to the score: {'; '.join(parts)}. Dashed lines: everything kept, or no context."
+    return (
+        f"What a looser limit prunes, and what that does to the score: {'; '.join(parts)}. "
+        "Dashed lines: everything kept, or no context."
+    )
 
 
 def pareto_words(cell: pd.DataFrame) -> str:

@@ -132,13 +132,13 @@ def _draw_kind(axes: Axes, rows: pd.DataFrame, kind: str, colour: str) -> None:
     if total.notna().all():
         axes.bar(rows.index, total, color=PRUNED, width=0.8, label="pruned")
     axes.bar(rows.index, kept, color=colour, width=0.8)
-    axes.set_ylim(0, max(total.max(), kept.max(), 1.0) * 1.05)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _finish_kinds(figure: Figure, axes: np.ndarray, chosen: pd.DataFrame) -> None:
     for row, kind in enumerate(KINDS):
         axes[row, 0].set_ylabel(f"{kind} tokens\nper KV head")
+        axes[row, 0].set_ylim(0, None)
     known = any(axis.get_legend_handles_labels()[1] for axis in figure.axes)
     note = "grey: pruned" if known else "what was pruned is not known: no run of these demonstrations kept everything"
     finish(figure, chosen, f"{_place(chosen)}; {note}; means over seeds", legend=False)

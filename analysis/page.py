@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from analysis.checks import counted
 from analysis.drawings import Drawing
 from analysis.naming import options_of
 from analysis.tables import Table, number
@@ -123,6 +124,8 @@ def _row(tag: str, cells: Iterable[str], names: int) -> str:
 
 
 def _figures(figures: Sequence[tuple[Drawing, Path, Path]], folder: Path) -> str:
+    if not figures:
+        return '<h2>Figures</h2><p class="soft">These runs allow none: no run has a context.</p>'
     return f'<h2>Figures</h2><div class="figures">{"".join(_figure(*figure, folder) for figure in figures)}</div>'
 
 
@@ -151,7 +154,7 @@ def _options(records: Iterable[Mapping[str, Any]]) -> str:
 
 def _versions(versions: Mapping[str, Mapping[str, int]]) -> str:
     rows = [
-        [escape(name), escape("; ".join(f"{value} ({count} runs)" for value, count in counts.items()))]
+        [escape(name), escape("; ".join(f"{value} ({counted(count)})" for value, count in counts.items()))]
         for name, counts in versions.items()
     ]
     return f"<h2>Versions</h2>{_grid(['', 'of the runs'], rows, names=2)}"

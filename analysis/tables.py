@@ -40,16 +40,13 @@ class Table:
 def comparison(settings: pd.DataFrame) -> Table:
     """Scores: a row per method and limit, a column per dataset, model, metric and number of shots that occurs."""
     columns = list(settings.groupby(_COLUMN, sort=True))
-    varied = [name for name in _COLUMN if several(settings[name])] or ["dataset", "shots"]
+    varied = [name for name in _COLUMN if several(settings[name])]
     best = {index for _, rows in columns for index in best_of(rows)}
     keys = settings.groupby(_ROW, dropna=False, sort=True)
+    names = [_column_name(rows, varied or ["metric"]) for _, rows in columns]
     return Table(
-        title="Scores: " + ", ".join(f"{settings[name].iloc[0]}" for name in CELL if name not in varied),
-        headers=[
-            "method",
-            "delta",
-            *(_column_name(dict(zip(_COLUMN, key, strict=True)), varied) for key, _ in columns),
-        ],
+        title=f"Scores: {_column_name(settings, [name for name in _COLUMN if name not in varied])}".removesuffix(": "),
+        headers=["method", "delta", *names],
         rows=[
             [Cell(str(label)), Cell(number(delta, "g")), *(_found(rows, part, best) for _, part in columns)]
             for (label, delta), rows in keys
@@ -59,8 +56,9 @@ def comparison(settings: pd.DataFrame) -> Table:
     )
 
 
-def _column_name(key: dict[str, object], varied: Sequence[str]) -> str:
-    return ", ".join(f"{key[name]} shots" if name == "shots" else str(key[name]) for name in varied)
+def _column_name(rows: pd.DataFrame, shown: Sequence[str]) -> str:
+    values = rows.iloc[0]
+    return ", ".join(f"{values[name]} shots" if name == "shots" else str(values[name]) for name in shown)
 
 
 def _found(row: pd.DataFrame, column: pd.DataFrame, best: set[int]) -> Cell:
