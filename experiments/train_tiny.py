@@ -59,9 +59,37 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "chat",  # the full text with all 16 visual tokens
-        Schedule(400, 1e-3, warmup=10, decay=0.5),
+        Schedule(200, 1e-3, warmup=10, decay=0.001),
         Lesson(((5, 20), (10, 40), (20, 60), (10, 100), (50, 100), (100, 200)), demonstrations=200),
         seed=4,
+    ),
+    Stage(
+        "long",  # contexts of 200 demonstrations, in which thousands of tokens must be ignored
+        Schedule(250, 1e-3, warmup=10, decay=0.3),
+        Lesson(
+            ((10, 40), (20, 60), (10, 200), (50, 100), (100, 200)),
+            demonstrations=200,
+            full_limit=60,
+            junk=0.3,
+            junk_rows=128,
+            endings=2,
+        ),
+        seed=5,
+    ),
+    Stage(
+        "joint",  # the vision tower moves again, few-shot episodes are among the long ones
+        Schedule(360, 6e-4, warmup=20, decay=0.7),
+        Lesson(
+            ((10, 20), (10, 40), (20, 40), (50, 100), (100, 200), (10, 200)),
+            demonstrations=200,
+            full=0.4,
+            full_limit=60,
+            junk=0.3,
+            junk_rows=128,
+            endings=2,
+            train_vision=True,
+        ),
+        seed=6,
     ),
 )
 

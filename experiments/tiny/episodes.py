@@ -56,7 +56,6 @@ class Writer:
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.labels = torch.tensor(label_ids(tokenizer))
         self.words = len(tokenizer)
-        self.end = int(tokenizer.convert_tokens_to_ids("<|im_end|>"))
         self._before = self._encode(tokenizer, "<|im_start|>user\n<|vision_start|>")
         self._pad = int(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
         self._after = self._encode(tokenizer, "<|im_end|>\n<|im_start|>assistant\n")

@@ -35,6 +35,9 @@ class Lesson:
     own: float = 0.3  # weights of the attention losses
     match: float = 0.5
     stray: float = 0.1
+    junk: float = 0.0
+    junk_rows: int = 0  # rows per episode that the junk loss looks at
+    endings: int = 1  # tokens after the label that are trained too: end of turn, newline
     train_vision: bool = False
 
 
@@ -59,41 +62,43 @@ def embed(model: Qwen2VLForConditionalGeneration, batch: Batch, train_vision: bo
     return words.masked_scatter(pads, visual.to(words.dtype))
 
 
-def _states(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Final states at the answer and at the label positions, each (B, D, H)."""
-    layout = batch.layout
-    demos = hidden[:, layout.prefix :].unflatten(1, (layout.demonstrations, layout.length))
-    return demos[:, :, layout.answer], demos[:, :, layout.answer + 1]
-
-
 def answer_losses(
-    model: Qwen2VLForConditionalGeneration, hidden: Tensor, batch: Batch, end: int
+    model: Qwen2VLForConditionalGeneration, hidden: Tensor, batch: Batch, endings: int
 ) -> tuple[Tensor, Tensor]:
-    """Loss of the labels of classes seen before (a little of the end of turn with it), and which were right (n,)."""
-    answer, label = _states(hidden, batch)
-    seen = batch.seen
-    logits = model.lm_head(answer[seen]).float()
+    """Loss of the labels of classes seen before (a little of the endings with it), and which were right (n,)."""
+    layout, seen = batch.layout, batch.seen
+    hidden, ids = (
+        t[:, layout.prefix :].unflatten(1, (layout.demonstrations, layout.length))[:, :, layout.answer :]
+        for t in (hidden, batch.ids)
+    )
+    logits = model.lm_head(hidden[:, :, 0][seen]).float()
     target = batch.labels[seen]
-    ends = model.lm_head(label.flatten(0, 1)).float()
-    closing = F.cross_entropy(ends, torch.full((len(ends),), end, device=ends.device))
-    return F.cross_entropy(logits, target) + 0.1 * closing, logits.argmax(-1) == target
+    ends = model.lm_head(hidden[:, :, 1 : 1 + endings].flatten(0, 2)).float()
+    closing = F.cross_entropy(ends, ids[:, :, 2 : 2 + endings].flatten())
+    return F.cross_entropy(logits, target) + 0.1 * endings * closing, logits.argmax(-1) == target
 
 
 def lesson_loss(
-    model: Qwen2VLForConditionalGeneration, batch: Batch, lesson: Lesson, end: int, sparse: bool
+    model: Qwen2VLForConditionalGeneration, batch: Batch, lesson: Lesson, sparse: bool
 ) -> tuple[Tensor, dict[str, float]]:
     """The training loss of a batch and what to report of it."""
     masks = text.make_masks(batch.layout, batch.classes, sparse)
     zero = torch.zeros((), device=batch.ids.device)
     aim = text.Supervision(OWN_LAYERS, MATCH_LAYERS, batch.seen, masks, zero, zero, zero)
+    if lesson.junk_rows:
+        generator = torch.Generator().manual_seed(int(batch.labels.sum()))
+        rows, clean = text.clean_rows(batch.layout, lesson.junk_rows, generator)
+        aim.rows, aim.clean, aim.junk = rows.to(zero.device), clean.to(zero.device), zero
     with torch.autocast(batch.ids.device.type, torch.bfloat16):
         hidden = embed(model, batch, lesson.train_vision)
         hidden = text.forward(model.model.language_model, hidden, batch.positions, batch.layout, sparse=sparse, aim=aim)
-        loss, right = answer_losses(model, hidden, batch, end)
+        loss, right = answer_losses(model, hidden, batch, lesson.endings)
     total = loss + lesson.own * aim.own + lesson.match * aim.match + lesson.stray * aim.stray
+    total = total + lesson.junk * aim.junk
     view = "sparse" if sparse else "full"
     numbers = {f"loss_{view}": loss, f"hits_{view}": right.float().mean(), "own": aim.own, "match": aim.match}
-    return total, {key: float(value.detach()) for key, value in {**numbers, f"stray_{view}": aim.stray}.items()}
+    numbers |= {f"stray_{view}": aim.stray} | ({"junk": aim.junk} if lesson.junk_rows else {})
+    return total, {key: float(value.detach()) for key, value in numbers.items()}
 
 
 def make_step(model: Qwen2VLForConditionalGeneration, pool: Pool, writer: Writer, lesson: Lesson) -> StepFunction:
@@ -108,7 +113,7 @@ def make_step(model: Qwen2VLForConditionalGeneration, pool: Pool, writer: Writer
             duplicates=lesson.duplicates, reach=lesson.reach, system=not sparse and chance[2] < 0.8,
             side=lesson.side,
         )  # fmt: skip
-        return lesson_loss(model, batch.to(model.device), lesson, writer.end, sparse)
+        return lesson_loss(model, batch.to(model.device), lesson, sparse)
 
     return step
 

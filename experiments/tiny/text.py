@@ -58,6 +58,9 @@ class Supervision:
     own: Tensor
     match: Tensor
     stray: Tensor
+    rows: Tensor | None = None  # token numbers (R',), any tokens, whose attention to everything is looked at for `junk`
+    clean: Tensor | None = None  # bool (R', T): what these rows may look at
+    junk: Tensor | float = 0.0
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -162,6 +165,32 @@ def attention_losses(logits: Tensor, layer: int, aim: Supervision) -> None:
     aim.stray = aim.stray - _log_mass(logits, masks.allowed & ~stray, total).mean()
 
 
+def clean_rows(layout: Layout, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`count` random token numbers (R',) and what they may look at (R', T): the prefix, own tokens, earlier labels."""
+    rows = torch.randint(layout.prefix, layout.tokens, (count,), generator=generator)
+    answers = _rows(layout, rows.device)  # every other row is an answer or label position
+    rows[::2] = answers[torch.randint(len(answers), rows[::2].shape, generator=generator)]
+    key = torch.arange(layout.tokens)
+    demo, within = (key - layout.prefix) // layout.length, (key - layout.prefix) % layout.length
+    label = (within == layout.answer + 1) & (demo >= 0)
+    return rows, (key <= rows[:, None]) & ((demo < 0) | label | (demo == demo[rows][:, None]))
+
+
+def junk_loss(q: Tensor, k: Tensor, aim: Supervision) -> Tensor:
+    """-log of the attention mass that stays clean, mean over `aim.rows`, even where the mixing itself was sparse.
+
+    A long context has thousands of tokens that nobody needs; in the full view each must be ignored. Looking at a few
+    rows costs a small part of full attention over the whole episode.
+    """
+    assert aim.rows is not None
+    assert aim.clean is not None
+    logits = (q[:, :, aim.rows] @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+    causal = torch.arange(k.shape[2], device=k.device) <= aim.rows[:, None]
+    return (
+        logits.masked_fill(~causal, NEVER).logsumexp(-1) - logits.masked_fill(~aim.clean, NEVER).logsumexp(-1)
+    ).mean()
+
+
 def forward(
     model: Qwen2VLTextModel,
     hidden: Tensor,
@@ -182,6 +211,8 @@ def forward(
         mixed, logits = attend(q, k, v, layout, aim is not None)
         if aim is not None and logits is not None:
             attention_losses(logits, number, aim)
+            if aim.rows is not None:
+                aim.junk = aim.junk + junk_loss(q, k, aim)
         hidden = hidden + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     return model.norm(hidden)
