@@ -18,6 +18,7 @@ from analysis.style import LINES, STYLE, look, new_figure
 LABELS = {"shots": "demonstrations (shots)", "delta": "limit on the divergence, delta (nats)"}
 _MOST_TICKS = 7
 _FEW_DECADES = 200  # a range below which ticks at 1, 2 and 5 have room
+_LEGEND = 52  # characters of a name in a legend of one column
 _CAPTION = 72  # characters that fit below a figure of one column
 _APART = 1.025  # neighbouring series are drawn beside each other, so that no bar hides another
 _NARROWEST = 10.0  # the smallest range of scores that is shown, so that noise does not look like an effect
@@ -165,6 +166,7 @@ def finish(figure: Figure, rows: pd.DataFrame, below: str, *, legend: bool = Tru
     if legend:
         handles, names = _legend(figure)
         columns = 2 if max(map(len, names)) < 30 else 1
+        names = [textwrap.fill(name, _LEGEND) for name in names]
         figure.legend(handles, names, loc="outside upper center", ncols=columns)
     lines = [f"{rows['dataset'].iloc[0]}, model {rows['model'].iloc[0]}", below]
     text = "\n".join(textwrap.fill(line, _CAPTION) for line in lines if line)

@@ -16,7 +16,8 @@ from analysis.style import COLUMN, PRUNED, STYLE, look, new_figure
 KINDS = ("image", "question", "answer")
 _KEPT = [f"{kind}_kept" for kind in KINDS]
 _APART = 0.12  # layers; settings are drawn beside each other, so that equal ones can be seen
-_TITLE = 24  # characters above a column
+_DASH = 5.0  # length of a dash and of a gap, in line widths
+_TITLE = 20  # characters above a column
 _NARROW = 1.5  # inches of a column of figure 5 where there are several
 
 
@@ -47,7 +48,7 @@ def budgets(layers: pd.DataFrame, chosen: pd.DataFrame) -> Figure | None:
             beside = _APART * (place - (len(chosen) - 1) / 2)
             mine = rows[rows["label"] == setting["label"]].assign(x=lambda table, by=beside: table["layer"] + by)
             _draw_mean(kept, mine, "tokens_kept", setting)
-            _draw_divergence(divergence, mine, setting)
+            _draw_divergence(divergence, mine, setting, place)
         _finish_budgets(figure, kept, divergence, chosen)
     return figure
 
@@ -62,13 +63,14 @@ def _draw_mean(axes: Axes, rows: pd.DataFrame, column: str, setting: dict) -> No
     )  # fmt: skip
 
 
-def _draw_divergence(axes: Axes, rows: pd.DataFrame, setting: dict) -> None:
+def _draw_divergence(axes: Axes, rows: pd.DataFrame, setting: dict, place: int) -> None:
     """Per layer where the method decided layer by layer, else one line: the whole memory's, in its worst chunk."""
     if rows["js"].notna().any():
         _draw_mean(axes, rows, "js", setting)
         axes.axhline(setting["delta"], color="#777777", linestyle=":", linewidth=1, label="limit delta")
     else:
-        axes.axhline(setting["js_max"], color=look(setting["method"]).colour, linestyle="--", linewidth=1)
+        dashes = (_DASH * place, (_DASH, _DASH))  # neighbours fill each other's gaps, so that equal ones can be seen
+        axes.axhline(setting["js_max"], color=look(setting["method"]).colour, linestyle=dashes, linewidth=1)
 
 
 def _finish_budgets(figure: Figure, kept: Axes, divergence: Axes, chosen: pd.DataFrame) -> None:
@@ -81,9 +83,10 @@ def _finish_budgets(figure: Figure, kept: Axes, divergence: Axes, chosen: pd.Dat
 
 
 def _explained(chosen: pd.DataFrame) -> str:
+    bars = f"; bars: {OVER_SEEDS}" if chosen["seeds"].max() > 1 else ""
     return (
         f"{_place(chosen)}; in brackets: mean over layers; line: JS after each layer's decision; "
-        f"dashed: JS of the whole memory in its worst chunk; bars: {OVER_SEEDS}"
+        f"dashed: JS of the whole memory in its worst chunk{bars}"
     )
 
 
@@ -109,7 +112,7 @@ def kinds(layers: pd.DataFrame, chosen: pd.DataFrame) -> Figure | None:
             mine = rows[rows["label"] == setting["label"]].groupby("layer").mean(numeric_only=True)
             for row, kind in enumerate(KINDS):
                 _draw_kind(axes[row, column], mine, kind, look(setting["method"]).colour)
-            axes[0, column].set_title(textwrap.fill(setting["label"], _TITLE))
+            axes[0, column].set_title(textwrap.fill(setting["label"], _TITLE), fontsize=7)
             axes[-1, column].set_xlabel("layer (0 is the lowest)")
         _finish_kinds(figure, axes, chosen)
     return figure

@@ -147,6 +147,7 @@ def test_unfinished_run(sweep: Path) -> None:
     (sweep / "0-0" / "record.json").unlink()
     the(problems(sweep), str(sweep / "0-0"), "unfinished", "20 answered queries")
     (sweep / "0-0" / "predictions.jsonl").unlink()
+    (sweep / "0-0" / "layers.csv").unlink()
     the(problems(sweep), str(sweep / "0-0"), "unfinished", "0 answered queries")
 
 
