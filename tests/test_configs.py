@@ -102,6 +102,7 @@ def test_hash_is_of_what_a_result_depends_on() -> None:
 
 def test_delta_does_not_name_a_run_that_has_no_use_for_it() -> None:
     assert run_name(composed("method=none", "delta=0.1")) == run_name(composed("method=none"))
+    assert "-na-" in run_name(composed("method=none"))
 
 
 def test_sweep_is_named_after_its_overrides() -> None:

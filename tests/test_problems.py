@@ -52,6 +52,7 @@ def test_wrong_names_are_explained(override: str, sentence: str) -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), "batch_size"),
         (PermissionError(13, "Permission denied", "/data/x"), "/data/x: Permission denied; choose one with hydra.run"),
         (OSError(28, "No space left on device", "/data/x"), "No space left"),
+        (HydraException("First line\nsecond line\nthird"), "First line second line\n"),
         (UserError("Expected this."), "Expected this."),
     ],
 )

@@ -80,6 +80,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     with pytest.raises(UserError, match=message) as caught:
         execute(*options, *bad)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).count("Expected") <= 1  # the object's own sentence, not wrapped in another
     assert not (tmp_path / "run").exists()
 
 
