@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.load import Loaded
+from analysis.load import Loaded, provenance
 from analysis.seeds import CELL, SETTING, several
 
 _SHOWN = 4  # names in a sentence before "and N more"
@@ -97,18 +97,10 @@ def versions(loaded: Loaded) -> dict[str, dict[str, int]]:
     """Package, device, number format or commit -> how many runs had which."""
     found: dict[str, dict[str, int]] = {}
     for record in loaded.records.values():
-        for name, value in [*record.get("versions", {}).items(), *_circumstances(record)]:
+        for name, value in provenance(record).items():
             counts = found.setdefault(name, {})
             counts[value] = counts.get(value, 0) + 1
     return found
-
-
-def _circumstances(record: dict) -> Iterator[tuple[str, str]]:
-    yield "device", record["device"]
-    yield "dtype", record["dtype"]
-    git = record.get("git")
-    changed = " with uncommitted changes" if git and git["dirty"] else ""
-    yield "commit", f"{git['commit'][:10]}{changed}" if git else "not a git checkout"
 
 
 def _listed(names: list[str]) -> str:

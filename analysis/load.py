@@ -107,9 +107,23 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {**_identity(record), **_score(record), **_cost(record)}
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        row = {**_identity(record), **_score(record), **_cost(record)}
+        provenance(record)  # read later, and damaged just as well
+        return row
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise _UnusableError(f"is damaged ({type(error).__name__}: {error})") from None
+
+
+def provenance(record: dict[str, Any]) -> dict[str, str]:
+    """What a run was made with: versions of packages, device, number format and commit."""
+    git = record["git"]
+    changed = " with uncommitted changes" if git and git["dirty"] else ""
+    return {
+        **{str(name): str(version) for name, version in record["versions"].items()},
+        "device": str(record["device"]),
+        "dtype": str(record["dtype"]),
+        "commit": f"{git['commit'][:10]}{changed}" if git else "not a git checkout",
+    }
 
 
 def _identity(record: dict[str, Any]) -> dict[str, Any]:

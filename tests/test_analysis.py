@@ -174,6 +174,14 @@ def test_score_that_is_no_number(sweep: Path) -> None:
     the(problems(sweep), str(path), "is damaged", "accuracy is nan")
 
 
+@pytest.mark.parametrize(
+    "change", [{"versions": None}, {"git": "abc"}, {"layer_forwards": float("inf")}, {"js": {"delta": 0.1}}]
+)
+def test_damaged_part_of_a_record(sweep: Path, change: dict[str, object]) -> None:
+    path = edit(sweep / "0-0", lambda record: record.update(change))
+    the(problems(sweep), str(path), "is damaged")
+
+
 def test_damaged_and_missing_layers(sweep: Path) -> None:
     (sweep / "0-0" / "layers.csv").write_text("chunk,layer\n0,0\n")
     (sweep / "0-1" / "layers.csv").unlink()
