@@ -94,7 +94,8 @@ def pareto_words(cell: pd.DataFrame) -> str:
     """The settings that none beats."""
     best = front(cell[cell["tokens_kept"] > 0]).to_dict("records")
     parts = [f"{row['label']} at {row['shots']} shots ({_tokens(row)}, {_score(row)})" for row in best]
-    return f"Every point is a setting; up and left is better. Best for their length: {'; '.join(parts)}."
+    better = "up" if cell["higher_is_better"].all() else "down"
+    return f"Every point is a setting; {better} and left is better. Best for their length: {'; '.join(parts)}."
 
 
 def budgets_words(layers: pd.DataFrame, chosen: pd.DataFrame) -> str:

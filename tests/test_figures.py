@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from analysis.comparable import comparable, mismatch
-from analysis.drawings import drawings, unequal
+from analysis.drawings import drawings, pareto_words, unequal
 from analysis.figures import curves, front, pareto
 from analysis.layer_figures import KINDS, budgets, kinds, totals
 from analysis.load import Loaded, load
@@ -217,3 +217,8 @@ def test_one_figure_per_dataset(sweep: Path) -> None:
     names = [drawing.name for drawing in drawings(settings(found.runs), found.layers)]
     assert {"shots-other", "pareto-other", "pareto-digits", "shots-digits"} <= set(names)
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("better", "words"), [(True, "up and left"), (False, "down and left")])
+def test_words_follow_the_direction_of_the_metric(cell: pd.DataFrame, better: bool, words: str) -> None:
+    assert f"{words} is better" in pareto_words(cell.assign(higher_is_better=better))
