@@ -73,18 +73,23 @@ class Probe:
         self.attention: list[Tensor] = []
         self.reference = self._teach([layer.key_values for layer in chunk.layers])
 
-    def rerun(self, start: int, kept: Sequence[KeyValues]) -> Tensor:
+    def rerun(self, start: int, kept: Sequence[KeyValues], *, inputs: list[Tensor] | None = None) -> Tensor:
         """Logits (A, V) with `kept` in place of the chunk, running layers `start`..L-1 from the stored input.
 
-        Layers below `start` must still hold the whole chunk: their output is the stored input.
+        Layers below `start` must hold what the stored input was computed with: the whole chunk, or what was adopted.
+        `inputs` collects the input (B, T, C) of each of the layers run, for `adopt`.
         """
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
             return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, kept[layer]])
 
         return self._answer_logits(
-            self._backbone.run_layers(self._inputs[start], self._batch.positions, attention, start=start)
+            self._backbone.run_layers(self._inputs[start], self._batch.positions, attention, start=start, inputs=inputs)
         )
+
+    def adopt(self, start: int, inputs: Sequence[Tensor]) -> None:
+        """Later reruns start from these inputs of the layers `start`..L-1, those of a rerun whose `kept` stays."""
+        self._inputs[start:] = inputs
 
     def _teach(self, chunk: Sequence[KeyValues]) -> Tensor:
         visible = _causal(self._at, self._batch.embeds.shape[1])

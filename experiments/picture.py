@@ -60,9 +60,9 @@ def _draw_divergence(axes: Axes, compression: Compression, delta: float | None) 
 
 
 def _draw_search(axes: Axes, searched: Sequence[Sequence[float]]) -> None:
-    """Divergence after each layer's decision; the search goes from the top layer (right) to the bottom (left)."""
+    """Divergence after each layer's decision; by default the search goes from the top layer (right) to the bottom."""
     for number, values in enumerate(searched):
         axes.plot(values, color=_SINGLE, linewidth=0.8, label="each chunk" if number == 0 else None)
     mean = [sum(values) / len(values) for values in zip(*searched, strict=True)]
     axes.plot(mean, "o-", color=_JS, label="mean of chunks")
-    axes.set(title="Divergence after each layer's decision", xlabel="layer (decided from the top, right to left)")
+    axes.set(title="Divergence after each layer's decision", xlabel="layer (0 = bottom)")

@@ -4,6 +4,8 @@ from emloc import EMLoC, Method, NoPruning, PyramidKV, SnapKV, ZeroShot
 
 METHODS: tuple[Method, ...] = (
     EMLoC(delta=0.02, chunk_size=4),
+    EMLoC(delta=0.02, chunk_size=4, order="bottom_up"),
+    EMLoC(delta=0.02, chunk_size=4, group=3),
     NoPruning(chunk_size=4),
     ZeroShot(chunk_size=4),
     SnapKV(budget=0.4, window=8, chunk_size=4),

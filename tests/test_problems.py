@@ -34,7 +34,10 @@ def _fresh_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("model=tinny", "Did you mean 'tiny'?"),
         ("shotz=3", "got 'shotz'. Did you mean 'shots'?"),
         ("datast=digits", "Did you mean 'dataset'?"),
-        ("method.ratio=[0.1]", "Expected an option of method to be one of chunk_size, delta, ratios; got 'ratio'."),
+        (
+            "method.ratio=[0.1]",
+            "Expected an option of method to be one of chunk_size, delta, group, order, ratios; got 'ratio'.",
+        ),
         ("shots=[1", "'shots=[1' cannot be read"),
     ],
 )

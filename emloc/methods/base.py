@@ -20,7 +20,10 @@ Progress = Callable[[int, int], None]  # (layer steps done, layer steps in all)
 
 @dataclass(frozen=True)
 class Candidate:
-    """One trial of the search: keep `tokens` of the chunk per KV head, at which divergence."""
+    """One trial of the search: keep `tokens` of the chunk per KV head, at which divergence.
+
+    `layer` is the lowest of those that share the decision.
+    """
 
     layer: int
     ratio: float

@@ -13,11 +13,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from emloc.backbones.base import Backbone
-from emloc.divergence import LN2, js_divergence
+from emloc.divergence import LN2
 from emloc.errors import UserError
-from emloc.importance import pool_scores, protect, top_indices
-from emloc.memory import MemoryLayer
-from emloc.methods.base import Candidate, Context, Method, Pruning
+from emloc.importance import pool_scores, protect
+from emloc.methods.base import Context, Method, Pruning
+from emloc.methods.search import ORDERS, LayerSearch, layer_groups
 from emloc.passes import Chunk, Probe
 from emloc.rows import Row
 
@@ -29,7 +29,7 @@ def probe_scores(probe: Probe, answers: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class EMLoC(Method):
-    """Prune every layer as far as the model's own answers allow, from the top layer down.
+    """Prune every layer as far as the model's own answers allow, by default from the top layer down.
 
     Parameters
     ----------
@@ -39,11 +39,18 @@ class EMLoC(Method):
     ratios
         Retention ratios tried at every layer, ascending; the first within the limit is taken, else all is kept.
         A ratio that would keep no token of a (short) chunk is not tried.
+    order
+        `top_down` (the paper's) or `bottom_up`: which layers are decided first, and so may spend most of delta.
+    group
+        Neighbouring layers that share one decision, a ratio and its trial (the paper's: 1). Each layer and KV head
+        still keeps its own tokens. Fewer trials, coarser budgets.
     """
 
     name: ClassVar[str] = "emloc"
     delta: float = 0.005
     ratios: tuple[float, ...] = (0.1, 0.2, 0.5)
+    order: str = "top_down"
+    group: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,51 +62,18 @@ class EMLoC(Method):
             raise UserError(
                 f"Expected ascending retention ratios in (0, 1], such as [0.1,0.2,0.5], but got {list(self.ratios)}."
             )
+        if self.order not in ORDERS:
+            raise UserError(f"Expected order to be one of {', '.join(ORDERS)}, but got {self.order!r}.")
+        if self.group < 1:
+            raise UserError(f"Expected group of at least 1 layer, but got {self.group}.")
 
     def prune(
         self, backbone: Backbone, context: Context, chunk: Chunk, rows: Sequence[Row], tick: Callable[[], None]
     ) -> Pruning:
         probe = Probe(backbone, rows, context.memory, chunk)
-        search = _Search(probe, chunk, probe_scores(probe, chunk.row.answers))
-        for layer in reversed(range(backbone.n_layers)):
-            search.decide(layer, self.ratios, self.delta)
-            tick()
+        search = LayerSearch(probe, chunk, probe_scores(probe, chunk.row.answers), order=self.order)
+        for group in layer_groups(backbone.n_layers, order=self.order, size=self.group):
+            search.decide(group, self.ratios, self.delta)
+            for _ in group:
+                tick()
         return search.result()
-
-
-class _Search:
-    """The state of one chunk's top-down search: what every layer keeps so far, and the divergence of that state."""
-
-    def __init__(self, probe: Probe, chunk: Chunk, scores: Sequence[Tensor]) -> None:
-        self._probe = probe
-        self._whole = chunk.layers
-        self._scores = scores
-        self._state: list[MemoryLayer] = list(chunk.layers)
-        self._kept: list[Tensor | None] = [None] * len(scores)
-        self._js = 0.0
-        self._layer_js = [0.0] * len(scores)
-        self._tried: list[Candidate] = []
-
-    def decide(self, layer: int, ratios: Sequence[float], delta: float) -> None:
-        """Take the smallest ratio within the limit at this layer; the layers above stay as decided."""
-        for ratio in ratios:
-            count = int(self._whole[layer].length * ratio)
-            if count and self._accepts(layer, ratio, count, delta):
-                break
-        self._layer_js[layer] = self._js
-
-    def result(self) -> Pruning:
-        """The chunk's final state. Its divergence is that of the last accepted trial, which was this very state."""
-        return Pruning(self._kept, self._js, tuple(self._layer_js), tuple(self._tried))
-
-    def _accepts(self, layer: int, ratio: float, count: int, delta: float) -> bool:
-        index = top_indices(self._scores[layer], count)
-        trial = [*self._state]
-        trial[layer] = self._whole[layer].select(index)
-        logits = self._probe.rerun(layer, [part.key_values for part in trial])
-        js = js_divergence(self._probe.reference, logits).item()
-        accepted = js <= delta
-        self._tried.append(Candidate(layer, ratio, count, js, accepted))
-        if accepted:
-            self._state, self._kept[layer], self._js = trial, index, js
-        return accepted
