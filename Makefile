@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-SOURCES = $(wildcard emloc experiments analysis run.py)
+SOURCES = $(wildcard emloc experiments analysis hydra_plugins run.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint install clean

@@ -10,9 +10,12 @@ from experiments.problems import attempt, exit_code
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(config: DictConfig) -> None:
-    """Compute, print and store what the configuration describes; the last line printed is the record's path."""
-    attempt(lambda: runner.run(config))
+def main(config: DictConfig) -> float:
+    """Compute, print and store what the configuration describes; the last line printed is the record's path.
+
+    Returns the score, which sweepers such as Optuna's look for the best of.
+    """
+    return attempt(lambda: runner.run(config).metric.value)
 
 
 if __name__ == "__main__":

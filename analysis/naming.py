@@ -5,6 +5,7 @@ taken for two seeds of one.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,11 @@ from typing import Any
 import pandas as pd
 
 # Options that say how a result is computed or where it goes, not what it is; a test compares them with the runner's.
-NOT_RESULT = frozenset({"hydra", "logger", "device", "batch_size", "force", "save_memory", "delta"})
+NOT_RESULT = frozenset(
+    {"hydra", "logger", "device", "batch_size", "force", "save_memory", "save_kept", "delta", "budget"}
+)
+# A run's name, <method>-<dataset>-<model>-<shots>-<delta>-<hash>: its method and its limit.
+_RUN_NAME = re.compile(r"match:([^-/]+)-.+-\d+-(na|[\d.]+(?:e-\d+)?)-[0-9a-f]{8}")
 # Columns of their own.
 _AXES = frozenset({"seed", "shots", "method.delta", "model.name", "method._target_", "dataset._target_"})
 _PARTS = ("method", "dataset", "model")
@@ -86,7 +91,10 @@ def _text(value: object) -> str:
 
 
 def _matched(value: str) -> str:
-    """`match:PATH` by the setting of the run at PATH, which is the same for every seed; PATH itself differs."""
+    """`match:RUN` by the setting of the run so called or so placed: the same for every seed, where RUN differs."""
+    named = _RUN_NAME.fullmatch(value)
+    if named:
+        return f"match:{named[1]}" + ("" if named[2] == "na" else f",{named[2]}")
     try:
         other = json.loads(Path(value.removeprefix("match:")).read_text(encoding="utf-8"))
         delta = other["js"]["delta"]

@@ -7,20 +7,23 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-# How a result is computed and where it goes, not what it is. The top-level delta counts through the method that reads
-# it: a method without a limit gives the same result, and has the same folder, at every delta.
-NOT_IDENTITY = frozenset({"hydra", "logger", "device", "batch_size", "force", "save_memory", "delta"})
+# How a result is computed and where it goes, not what it is. The top-level delta and budget count through the method
+# that reads them: a method without a limit gives the same result, and has the same folder, at every delta.
+NOT_IDENTITY = frozenset(
+    {"hydra", "logger", "device", "batch_size", "force", "save_memory", "save_kept", "delta", "budget"}
+)
+_METHODS = Path(__file__).parents[1] / "conf" / "method"
 _LONGEST = 100  # characters of a sweep's name
 
 
 def identity(config: DictConfig) -> dict[str, Any]:
     """The part of the configuration that a result depends on, resolved."""
-    return {key: value for key, value in sorted(plain(config).items()) if key not in NOT_IDENTITY}
+    return {key: _resolved(config[key]) for key in sorted(map(str, config)) if key not in NOT_IDENTITY}
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -34,6 +37,17 @@ def run_name(config: DictConfig) -> str:
     delta = config.method.get("delta", "na")
     shown = [method, dataset, config.model.name, config.shots, delta, _digest(identity(config))]
     return "-".join(_safe(part) for part in shown)
+
+
+def run_beside(method: str, *, _root_: DictConfig) -> str:
+    """The name of the run of another method that has everything else in common with this one, shared options too."""
+    other = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
+    node = OmegaConf.load(_METHODS / f"{method}.yaml")
+    if "budget" in node:
+        raise ValueError(f"a run can be matched to a method without a budget, such as emloc, not to {method}")
+    shared = {key: value for key, value in _root_.method.items_ex(resolve=False) if key in node and key != "_target_"}
+    other.method = OmegaConf.merge(node, shared)
+    return run_name(other)
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
@@ -68,6 +82,7 @@ def _run_name(*, _root_: DictConfig) -> str:
 
 
 OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+OmegaConf.register_new_resolver("run_beside", run_beside, replace=True)
 OmegaConf.register_new_resolver("path_name", _path_name, replace=True)
 # Cached: a job of a sweep sees its own overrides only, and must find the folder of the whole sweep.
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True, use_cache=True)

@@ -23,6 +23,7 @@ from experiments.evaluate import Evaluation, Prediction, spread_out
 from experiments.folder import RunFolder
 from experiments.heldout import heldout_divergence
 from experiments.identity import identity, plain, run_name
+from experiments.matching import located
 from experiments.progress import progress
 from experiments.provenance import demonstrations_id, git_state, peak_memory_bytes, versions
 from experiments.record import COMPLETE, SCHEMA, Record, write_layers
@@ -69,7 +70,8 @@ class Job:
         settings = Settings.of(config)
         if not settings.force:
             folder.check()
-        method, dataset = build(config.method, "the method"), build(config.dataset, "the dataset")
+        method = build(located(config.method, folder.path.parent), "the method")
+        dataset = build(config.dataset, "the dataset")
         dataset.demonstrations(settings.shots, settings.seed)  # too many shots are known before the weights are read
         with _quiet_transformers():
             backbone = build_backbone(config.model, settings, dataset)

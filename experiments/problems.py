@@ -17,6 +17,12 @@ _LOG = logging.getLogger(__name__)
 _FULL = "HYDRA_FULL_ERROR"
 _PLACE = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
 _PLACE_CODES = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENAMETOOLONG)
+_LAUNCHERS = {
+    "joblib": "hydra-joblib-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+    "ray": "hydra-ray-launcher",
+}
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
 
@@ -43,10 +49,13 @@ def exit_code(main: Callable[[], Any]) -> int:
     return 0
 
 
-def attempt(job: Callable[[], Any]) -> None:
-    """Run a job of Hydra's. Its failure is told in one sentence; in a sweep it is logged, and the other jobs go on."""
+def attempt(job: Callable[[], Any]) -> Any:
+    """Run a job of Hydra's and return what it returns.
+
+    Its failure is told in one sentence; in a sweep it is logged, and the other jobs go on.
+    """
     try:
-        job()
+        return job()
     except Exception as error:
         sentence = explain(error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -83,6 +92,8 @@ def explain(error: Exception) -> str | None:
 def _missing(error: MissingConfigException) -> str:
     """No file of that name in a group of conf/."""
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if group == "hydra/launcher" and name in _LAUNCHERS:
+        return f"Expected the launcher {name} to be installed, but it is not; pip install {_LAUNCHERS[name]}"
     return _unknown(group or "the configuration", name, error.options or ())
 
 

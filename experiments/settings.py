@@ -20,6 +20,7 @@ class Settings:
 
     shots: int
     delta: float
+    budget: float | str
     seed: int
     limit: int | None
     heldout_js: int
@@ -27,6 +28,7 @@ class Settings:
     device: str
     dtype: str
     save_memory: bool
+    save_kept: bool
     force: bool
 
     def __post_init__(self) -> None:
@@ -34,7 +36,7 @@ class Settings:
             _check_count(name, getattr(self, name), least)
         if self.limit is not None:
             _check_count("limit", self.limit, 1)
-        for name in ("save_memory", "force"):
+        for name in ("save_memory", "save_kept", "force"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"Expected {name} to be true or false, but got {getattr(self, name)!r}.")
         number = isinstance(self.delta, int | float) and not isinstance(self.delta, bool)

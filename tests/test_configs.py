@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from emloc import Method, UserError
 from experiments.building import build
@@ -85,7 +86,15 @@ def test_folder_is_named_after_the_run() -> None:
 
 def test_hash_is_of_what_a_result_depends_on() -> None:
     name = run_name(composed())
-    for same in ("device=cpu", "batch_size=1", "force=true", "hydra.run.dir=x", "save_memory=true", "logger=none"):
+    for same in (
+        "device=cpu",
+        "batch_size=1",
+        "force=true",
+        "hydra.run.dir=x",
+        "save_memory=true",
+        "save_kept=true",
+        "logger=wandb",
+    ):
         assert run_name(composed(same)) == name
     others = [
         "seed=1",
@@ -103,6 +112,29 @@ def test_hash_is_of_what_a_result_depends_on() -> None:
 def test_delta_does_not_name_a_run_that_has_no_use_for_it() -> None:
     assert run_name(composed("method=none", "delta=0.1")) == run_name(composed("method=none"))
     assert "-na-" in run_name(composed("method=none"))
+
+
+@pytest.mark.parametrize("same", [[], ["seed=1"], ["delta=0.02"], ["shots=5"], ["method.chunk_size=5"]])
+def test_run_beside_is_the_other_methods_run_with_the_same_options(same: list[str]) -> None:
+    matched = composed("method=snapkv", "budget=match:${run_beside:emloc}", *same)
+    assert matched.method.budget == f"match:{run_name(composed('method=emloc', *same))}"
+    assert run_name(matched) != run_name(composed("method=snapkv", *same))
+    assert composed("method=emloc", "budget=match:${run_beside:emloc}", *same).budget == matched.method.budget
+
+
+def test_runs_with_a_budget_cannot_be_matched() -> None:
+    with pytest.raises(InterpolationResolutionError, match="not to pyramidkv"):
+        run_name(composed("method=snapkv", "budget=match:${run_beside:pyramidkv}"))
+
+
+def test_budget_counts_for_the_methods_that_have_one() -> None:
+    assert run_name(composed("budget=0.5")) == run_name(composed())
+    assert run_name(composed("method=snapkv", "budget=0.5")) != run_name(composed("method=snapkv"))
+
+
+def test_every_logger_is_built() -> None:
+    for choice in (choice for group, choice in CHOICES if group == "logger"):
+        assert hasattr(build(composed(f"logger={choice}").logger, "the logger"), "log")
 
 
 def test_sweep_is_named_after_its_overrides() -> None:
