@@ -24,6 +24,10 @@ class Row:
     def __len__(self) -> int:
         return self.ids.shape[0]
 
+    def first(self, count: int) -> "Row":
+        """The row's first `count` tokens."""
+        return Row(self.ids[:count], self.kinds[:count], self.positions[:, :count], self.embeds[:count])
+
     @property
     def answers(self) -> Tensor:
         """(T,) bool: the answer positions."""

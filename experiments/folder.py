@@ -12,10 +12,10 @@ from typing import Any, TextIO
 from omegaconf import DictConfig, OmegaConf
 
 from emloc.errors import UserError
-from experiments.record import MEMORY, RECORD, Record, finished_record, write_atomically
+from experiments.record import KEPT, MEMORY, RECORD, Record, finished_record, write_atomically
 
 _LOG = logging.getLogger(__name__)
-_RESULTS = (RECORD, "predictions.jsonl", "layers.csv", "layers.png", MEMORY)
+_RESULTS = (RECORD, "predictions.jsonl", "layers.csv", "layers.png", MEMORY, KEPT)
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class RunFolder:
     def memory(self) -> Path:
         """The compressed memory, where it was asked for."""
         return self.path / MEMORY
+
+    @property
+    def kept(self) -> Path:
+        """Which tokens were kept, where it was asked for."""
+        return self.path / KEPT
 
     def finished(self) -> Record | None:
         """This very run's record, if it is done."""

@@ -23,6 +23,7 @@ from experiments.evaluate import Evaluation, Prediction, spread_out
 from experiments.folder import RunFolder
 from experiments.heldout import heldout_divergence
 from experiments.identity import identity, plain, run_name
+from experiments.kept import write_kept
 from experiments.matching import located
 from experiments.progress import progress
 from experiments.provenance import demonstrations_id, git_state, peak_memory_bytes, versions
@@ -90,7 +91,8 @@ class Job:
 
     def done_meanwhile(self) -> Record | None:
         """The record, if another process finished this very run while this one waited for it."""
-        return None if self.settings.force or self.settings.save_memory else self.folder.finished()
+        settings = self.settings
+        return None if settings.force or settings.save_memory or settings.save_kept else self.folder.finished()
 
     def run(self, config: DictConfig, hydra: DictConfig) -> Record:
         """Compress, answer and record."""
@@ -147,6 +149,8 @@ class Job:
         draw_layers(self.folder.path / "layers.png", compression, delta=self._delta)
         if self.settings.save_memory:
             compression.memory.save(self.folder.memory)
+        if self.settings.save_kept:
+            write_kept(self.folder.kept, compression, self.demonstrations, self.backbone)
 
     def _answer(self, memory: Memory) -> list[Prediction]:
         evaluation = Evaluation(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RECORD = "record.json"
 MEMORY = "memory.safetensors"
+KEPT = "kept.npz"
 COMPLETE = "complete"
 LAYER_COLUMNS = (
     "chunk", "layer", "tokens_before", "tokens_kept", "ratio", "js", "image_kept", "question_kept", "answer_kept",

@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from experiments.identity import run_name
-from experiments.record import MEMORY, RECORD, Record, finished_record
+from experiments.record import KEPT, MEMORY, RECORD, Record, finished_record
 from experiments.summary import summary
 
 
@@ -33,6 +33,7 @@ def run(config: DictConfig) -> Record:
 
 
 def _finished(config: DictConfig, folder: Path) -> Record | None:
-    if config.force or (config.save_memory and not (folder / MEMORY).is_file()):
+    asked = [name for name, wanted in ((MEMORY, config.save_memory), (KEPT, config.save_kept)) if wanted]
+    if config.force or not all((folder / name).is_file() for name in asked):
         return None
     return finished_record(folder, run_name(config))

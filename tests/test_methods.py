@@ -38,7 +38,7 @@ def test_memory_holds_raw_entries_in_context_order(method: Method, backbone: Bac
     memory = result.memory
     assert memory.tokens_seen in {0, full.tokens_seen}
     assert memory.offset == (full.offset if memory.tokens_seen else 0)
-    assert len(result.kinds) == memory.tokens_seen
+    assert len(result.raw) == len(result.owners) == memory.tokens_seen
     for layer, whole in zip(memory.layers, full.layers, strict=True):
         index = layer.index.long()
         assert torch.equal(index, index.sort(-1).values)

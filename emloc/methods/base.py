@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -62,7 +62,8 @@ class Compression:
 
     memory: Memory
     chunks: tuple[ChunkTrace, ...]
-    kinds: Tensor  # (tokens seen,) uint8, the kind of every raw context token
+    raw: Row  # the whole context as it went in, without its embeddings
+    owners: Tensor  # (tokens seen,) int64, the demonstration that a raw token is of; -1: the system turn
     budget_tokens: float | None = None  # mean tokens per layer that a budgeted method aimed at
 
     def layer_counts(self) -> list[LayerCount]:
@@ -76,7 +77,7 @@ class Compression:
     def _count(self, chunk: int, layer: int, start: int, tokens: int) -> LayerCount:
         index = self.memory.layers[layer].index.long()
         inside = (index >= start) & (index < start + tokens)
-        kinds = self.kinds[index[inside]]
+        kinds = self.raw.kinds[index[inside]]
         heads = index.shape[0]
         by_kind = {kind: (kinds == kind).sum().item() / heads for kind in TokenKind}
         return LayerCount(
@@ -108,7 +109,7 @@ class Context:
     memory: Memory
     tokens: int  # raw length of the whole context, system turn included
     chunks: list[ChunkTrace] = field(default_factory=list)
-    kinds: list[Tensor] = field(default_factory=list)
+    raw: list[Row] = field(default_factory=list)  # of every chunk, without embeddings
     tail: list[Tensor] = field(default_factory=list)  # per layer, queries (H_q, W, D) of the context's last tokens
 
 
@@ -174,8 +175,8 @@ class Method(ABC):
 
     def finish(self, backbone: Backbone, context: Context) -> Compression:
         """The result, once every chunk is in memory; methods that look at the whole context act here."""
-        kinds = torch.cat(context.kinds) if context.kinds else torch.empty(0, dtype=torch.uint8)
-        return Compression(context.memory, tuple(context.chunks), kinds)
+        raw = concatenate(context.raw) if context.raw else backbone.system_row().first(0)
+        return Compression(context.memory, tuple(context.chunks), raw, _owners(context).to(raw.ids.device))
 
     def _store(self, context: Context, chunk: Chunk, pruning: Pruning, demonstrations: int) -> None:
         layers = [
@@ -183,7 +184,7 @@ class Method(ABC):
             for layer, kept in zip(chunk.layers, pruning.kept, strict=True)
         ]
         context.memory = context.memory.extend(layers, offset=chunk.offset, tokens=chunk.tokens)
-        context.kinds.append(chunk.row.kinds)
+        context.raw.append(replace(chunk.row, embeds=chunk.row.embeds.new_empty(len(chunk.row), 0)))
         context.chunks.append(
             ChunkTrace(chunk.tokens, demonstrations, pruning.js, pruning.layer_js, pruning.candidates)
         )
@@ -191,6 +192,13 @@ class Method(ABC):
             older = context.tail or [queries[:, :0] for queries in chunk.tail]
             joined = [torch.cat(pair, dim=1) for pair in zip(older, chunk.tail, strict=True)]
             context.tail = [queries[:, -self.tail_tokens :] for queries in joined]
+
+
+def _owners(context: Context) -> Tensor:
+    """Which demonstration every raw token is of, the system turn's -1."""
+    lengths = [len(row) for rows in context.rows for row in rows]
+    lengths = [context.tokens - sum(lengths), *lengths]
+    return torch.arange(-1, len(lengths) - 1).repeat_interleave(torch.tensor(lengths))
 
 
 def keep_all(backbone: Backbone, tick: Callable[[], None]) -> Pruning:

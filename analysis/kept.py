@@ -1,0 +1,179 @@
+"""What a run kept: its demonstrations' images with the surviving visual tokens, and their text, layer by layer.
+
+    python -m analysis.kept RUN_FOLDER [--out FOLDER] [--demonstrations 12]
+
+The run must have been made with save_kept=true, which leaves kept.npz. Writes kept.html, which is self-contained, and
+kept.png, the images alone; the last line printed is the path of the page.
+"""
+
+import argparse
+import base64
+import html
+import io
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from analysis.style import COLOURS
+
+KEPT = "kept.npz"
+_KINDS = ("question", "image", "answer")  # by the number that stands for each in kinds
+_TILE = 96  # pixels, the longer side of an image in the page
+_GAP = 4  # pixels between the images of kept.png
+_FADED = 0.9  # how much of a pruned token's pixels turns white
+_STYLE = """
+body { font: 14px/1.5 sans-serif; margin: 2em; max-width: 110em }
+.tiles { display: flex; flex-wrap: wrap; gap: 4px } figure { margin: 0; text-align: center; font-size: 11px }
+.tokens { margin: .6em 0 1.8em } .tokens span { padding: 1px 0; white-space: pre-wrap; border-radius: 2px }
+.answer { border-bottom: 2px solid #333 } .scale span { display: inline-block; width: 2.2em; text-align: center }
+"""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What kept.npz holds; `share` (L, N) is the part of a layer's KV heads that kept a token."""
+
+    share: np.ndarray
+    texts: list[str]
+    kinds: np.ndarray  # (N,)
+    owners: np.ndarray  # (N,)
+    grids: np.ndarray  # (D, 2) rows and columns; 0, 0 where they are not known
+    images: dict[int, Image.Image]  # by demonstration
+
+    @classmethod
+    def read(cls, path: Path) -> "Kept":
+        """Read the file; ValueError, KeyError, OSError or BadZipFile if there is none or it is damaged."""
+        with np.load(path) as stored:
+            kinds = stored["kinds"]
+            bits = np.unpackbits(stored["kept"], axis=-1, count=len(kinds))
+            named = {int(name.removeprefix("image_")): name for name in stored.files if name.startswith("image_")}
+            images = {number: _opened(stored[name]) for number, name in sorted(named.items())}
+            texts = [str(text) for text in stored["texts"]]
+            return cls(bits.mean(axis=1), texts, kinds, stored["owners"], stored["grids"], images)
+
+    @property
+    def layers(self) -> int:
+        """L."""
+        return len(self.share)
+
+    def tokens(self, demonstration: int, *, visual: bool) -> np.ndarray:
+        """Numbers of the demonstration's visual tokens, or of all others."""
+        is_visual = self.kinds == _KINDS.index("image")
+        return np.flatnonzero((self.owners == demonstration) & (is_visual == visual))
+
+    def tile(self, demonstration: int, layer: int) -> Image.Image:
+        """The image with what the layer pruned of it faded; faded as a whole where the tokens' places are unknown."""
+        shares = self.share[layer, self.tokens(demonstration, visual=True)]
+        rows, columns = self.grids[demonstration]
+        shares = shares.reshape(rows, columns) if rows else np.full((1, 1), shares.mean() if len(shares) else 0.0)
+        image = self.images[demonstration]
+        scale = _TILE / max(image.size)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.NEAREST)
+        veil = Image.fromarray(np.uint8(255 * _FADED * (1 - shares))).resize(image.size, Image.Resampling.NEAREST)
+        return Image.composite(Image.new("RGB", image.size, "white"), image, veil)
+
+
+def _opened(data: np.ndarray) -> Image.Image:
+    return Image.open(io.BytesIO(data.tobytes())).convert("RGB")
+
+
+def page(kept: Kept, shown: Sequence[int], title: str) -> str:
+    """The HTML page of the demonstrations `shown`."""
+    parts = "\n".join(_demonstration(kept, number) for number in shown)
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{_STYLE}</style>\n<h1>{html.escape(title)}</h1>\n<p>Images: per layer, from the lowest (0) up, what "
+        f"was pruned is faded, by the part of the KV heads that pruned it. Text: the darker, the more of the "
+        f"{kept.layers} layers keep the token; answers are underlined.</p>\n{_scale(kept.layers)}\n{parts}\n</html>\n"
+    )
+
+
+def _scale(layers: int) -> str:
+    cells = "".join(f'<span style="background:{_shade(count / layers)}">{count}</span>' for count in range(layers + 1))
+    return f'<p class="scale">layers that keep a token: {cells}</p>'
+
+
+def _shade(part: float) -> str:
+    red, green, blue = (int(COLOURS[0][at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{0.8 * part:.3f})"
+
+
+def _demonstration(kept: Kept, number: int) -> str:
+    tiles = (
+        [_figure(kept.tile(number, layer), f"{layer}") for layer in range(kept.layers)] if number in kept.images else []
+    )
+    spans = "".join(_span(kept, token) for token in kept.tokens(number, visual=False))
+    return f'<h2>Demonstration {number}</h2>\n<div class="tiles">{"".join(tiles)}</div>\n<p class="tokens">{spans}</p>'
+
+
+def _figure(image: Image.Image, caption: str) -> str:
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    data = base64.b64encode(stream.getvalue()).decode()
+    picture = f'<img src="data:image/png;base64,{data}" alt="layer {caption}">'
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+
+def _span(kept: Kept, token: int) -> str:
+    """A token's text, coloured by the number of layers that keep it (parts of KV heads count as parts)."""
+    count = float(kept.share[:, token].sum())
+    kind = _KINDS[kept.kinds[token]]
+    text = html.escape(kept.texts[token]).replace("\n", "⏎\n")
+    return (
+        f'<span class="{kind}" style="background:{_shade(count / kept.layers)}" '
+        f'title="{kind}: {count:g} of {kept.layers} layers">{text}</span>'
+    )
+
+
+def montage(kept: Kept, shown: Sequence[int]) -> Image.Image | None:
+    """The images alone, one demonstration per row and one layer per column; None if there are no images."""
+    rows = [[kept.tile(number, layer) for layer in range(kept.layers)] for number in shown if number in kept.images]
+    if not rows:
+        return None
+    step = _TILE + _GAP
+    sheet = Image.new("RGB", (step * kept.layers - _GAP, step * len(rows) - _GAP), "white")
+    for row, column, tile in _placed(rows):
+        sheet.paste(tile, (step * column, step * row))
+    return sheet
+
+
+def _placed(rows: Sequence[Sequence[Image.Image]]) -> Iterator[tuple[int, int, Image.Image]]:
+    return ((row, column, tile) for row, tiles in enumerate(rows) for column, tile in enumerate(tiles))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; the exit code is 1 if there is nothing to show, or nothing can be written."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.kept", description="What a run kept of its context.")
+    parser.add_argument("run", type=Path, help="the folder of a run made with save_kept=true")
+    parser.add_argument("--out", type=Path, help="where the files go (default: the run's folder)")
+    parser.add_argument("--demonstrations", type=int, default=12, help="how many to show, from the first on")
+    options = parser.parse_args(arguments)
+    try:
+        kept = Kept.read(options.run / KEPT)
+        path = _write(kept, options.out or options.run, options.run.resolve().name, options.demonstrations)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        reason = f"{options.run / KEPT} cannot be shown ({error})"
+        print(f"Expected the folder of a run made with save_kept=true, but {reason}.", file=sys.stderr)
+        return 1
+    print(path)
+    return 0
+
+
+def _write(kept: Kept, folder: Path, title: str, count: int) -> Path:
+    shown = range(min(max(count, 0), len(kept.grids)))
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet = montage(kept, shown)
+    if sheet is not None:
+        sheet.save(folder / "kept.png")
+    path = folder / "kept.html"
+    path.write_text(page(kept, shown, title), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

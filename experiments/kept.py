@@ -1,0 +1,82 @@
+"""kept.npz: which tokens every layer and KV head kept, and what a picture of that needs besides.
+
+Arrays, for L layers, H KV heads, N raw context tokens and D demonstrations:
+    kept (L, H, N / 8 rounded up) uint8: one bit per token, packed along the last axis, most significant bit first
+    texts (N,): what each token stands for; empty for visual tokens
+    kinds (N,) uint8: 0 question and chat markers, 1 image, 2 answer
+    owners (N,) int32: the demonstration that a token is of, -1 for the system turn
+    grids (D, 2) int32: rows and columns of a demonstration's visual tokens, in reading order; 0, 0 if there are none,
+        or if their positions do not tell
+    image_<d>: the bytes of a small PNG of demonstration d's image; absent where it has none
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emloc.backbones.base import Backbone
+from emloc.methods.base import Compression
+from emloc.prompt import Demonstration, TokenKind, load_image
+from emloc.rows import Row
+
+_EDGE = 96  # pixels, the longer side of a stored image at most
+
+
+def write_kept(
+    path: Path, compression: Compression, demonstrations: Sequence[Demonstration], backbone: Backbone
+) -> None:
+    """Write the file, whole or not at all; of a method that leaves its demonstrations unused it holds no tokens."""
+    raw, owners = compression.raw, compression.owners.cpu()
+    used = demonstrations if len(raw) else []
+    arrays = {
+        "kept": _packed(compression),
+        "texts": np.array(_texts(raw, backbone), dtype=np.str_),
+        "kinds": raw.kinds.cpu().numpy(),
+        "owners": owners.numpy().astype(np.int32),
+        "grids": np.array([_grid(raw, owners == number) for number in range(len(used))], np.int32).reshape(-1, 2),
+        **{f"image_{number}": _png(item) for number, item in enumerate(used) if item.image is not None},
+    }
+    _write(path, arrays)
+
+
+def _packed(compression: Compression) -> np.ndarray:
+    layers, tokens = compression.memory.layers, compression.memory.tokens_seen
+    kept = np.zeros((len(layers), layers[0].index.shape[0], tokens), dtype=bool)
+    for number, layer in enumerate(layers):
+        np.put_along_axis(kept[number], layer.index.cpu().numpy().astype(np.int64), True, axis=-1)
+    return np.packbits(kept, axis=-1)
+
+
+def _texts(raw: Row, backbone: Backbone) -> list[str]:
+    ids, visual = raw.ids.tolist(), (raw.kinds == TokenKind.IMAGE).tolist()
+    known = {token: backbone.tokenizer.decode([token]) for token in set(ids)}
+    return ["" if is_visual else known[token] for token, is_visual in zip(ids, visual, strict=True)]
+
+
+def _grid(raw: Row, mine: torch.Tensor) -> tuple[int, int]:
+    """Rows and columns of the visual tokens among `mine`, by the axes 1 and 2 of their positions (mRoPE)."""
+    places = raw.positions.cpu()[:, mine & (raw.kinds.cpu() == TokenKind.IMAGE)]
+    if not places.shape[1] or len(places) < 3:
+        return 0, 0
+    rows, columns = (int(axis.max() - axis.min()) + 1 for axis in places[1:3])
+    return (rows, columns) if rows * columns == places.shape[1] else (0, 0)
+
+
+def _png(item: Demonstration) -> np.ndarray:
+    assert item.image is not None
+    image = load_image(item.image)
+    image.thumbnail((_EDGE, _EDGE))
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return np.frombuffer(stream.getvalue(), dtype=np.uint8)
+
+
+def _write(path: Path, arrays: Mapping[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    partial.replace(path)
