@@ -24,6 +24,7 @@ from experiments.folder import RunFolder
 from experiments.heldout import heldout_divergence
 from experiments.identity import identity, plain, run_name
 from experiments.kept import write_kept
+from experiments.loggers import Logger, sweep_of
 from experiments.matching import located
 from experiments.progress import progress
 from experiments.provenance import demonstrations_id, git_state, peak_memory_bytes, versions
@@ -57,6 +58,7 @@ class Job:
     settings: Settings
     folder: RunFolder
     method: Method
+    logger: Logger
     dataset: Dataset
     samples: Sequence[Sample]
     backbone: Backbone
@@ -72,7 +74,7 @@ class Job:
         if not settings.force:
             folder.check()
         method = build(located(config.method, folder.path.parent), "the method")
-        dataset = build(config.dataset, "the dataset")
+        dataset, logger = build(config.dataset, "the dataset"), build(config.logger, "the logger")
         dataset.demonstrations(settings.shots, settings.seed)  # too many shots are known before the weights are read
         with _quiet_transformers():
             backbone = build_backbone(config.model, settings, dataset)
@@ -81,6 +83,7 @@ class Job:
             settings=settings,
             folder=folder,
             method=method,
+            logger=logger,
             dataset=dataset,
             samples=spread_out(dataset.samples(), settings.limit),
             backbone=backbone,
@@ -114,6 +117,7 @@ class Job:
         )
         record = self._record(config, inputs, outcome)
         record.write(self.folder.record)
+        self.logger.log(record, self.folder.path, group=sweep_of(hydra))
         return record
 
     def _inputs(self) -> dict[str, str]:
