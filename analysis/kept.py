@@ -26,6 +26,7 @@ _KINDS = ("question", "image", "answer")  # by the number that stands for each i
 _TILE = 96  # pixels, the longer side of an image in the page
 _GAP = 4  # pixels between the images of kept.png
 _FADED = 0.9  # how much of a pruned token's pixels turns white
+_TINTED = 0.35  # and of a kept one's blue, so that it shows on white, too
 _STYLE = """
 body { font: 14px/1.5 sans-serif; margin: 2em; max-width: 110em }
 .tiles { display: flex; flex-wrap: wrap; gap: 4px } figure { margin: 0; text-align: center; font-size: 11px }
@@ -67,15 +68,21 @@ class Kept:
         return np.flatnonzero((self.owners == demonstration) & (is_visual == visual))
 
     def tile(self, demonstration: int, layer: int) -> Image.Image:
-        """The image with what the layer pruned of it faded; faded as a whole where the tokens' places are unknown."""
+        """The image: kept tokens blue, the others faded; the whole of it by their mean where places are unknown."""
         shares = self.share[layer, self.tokens(demonstration, visual=True)]
         rows, columns = self.grids[demonstration]
         shares = shares.reshape(rows, columns) if rows else np.full((1, 1), shares.mean() if len(shares) else 0.0)
         image = self.images[demonstration]
         scale = _TILE / max(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.NEAREST)
-        veil = Image.fromarray(np.uint8(255 * _FADED * (1 - shares))).resize(image.size, Image.Resampling.NEAREST)
-        return Image.composite(Image.new("RGB", image.size, "white"), image, veil)
+        tinted = _covered(image, COLOURS[0], _TINTED * shares)
+        return _covered(tinted, "white", _FADED * (1 - shares))
+
+
+def _covered(image: Image.Image, colour: str, parts: np.ndarray) -> Image.Image:
+    """The image under a colour, `parts` (rows, columns) of it opaque."""
+    mask = Image.fromarray(np.uint8(255 * parts)).resize(image.size, Image.Resampling.NEAREST)
+    return Image.composite(Image.new("RGB", image.size, colour), image, mask)
 
 
 def _opened(data: np.ndarray) -> Image.Image:
@@ -88,8 +95,9 @@ def page(kept: Kept, shown: Sequence[int], title: str) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style>\n<h1>{html.escape(title)}</h1>\n<p>Images: per layer, from the lowest (0) up, what "
-        f"was pruned is faded, by the part of the KV heads that pruned it. Text: the darker, the more of the "
-        f"{kept.layers} layers keep the token; answers are underlined.</p>\n{_scale(kept.layers)}\n{parts}\n</html>\n"
+        f"was kept is blue and what was pruned is faded, by the part of the KV heads that did so. "
+        f"Text: the darker, the more of the {kept.layers} layers keep the token; answers are underlined.</p>\n"
+        f"{_scale(kept.layers)}\n{parts}\n</html>\n"
     )
 
 

@@ -124,7 +124,7 @@ def test_a_run_to_be_matched_that_is_missing_is_named(
 
 
 def test_a_failed_job_is_told_and_tried_again(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["shots=999,4,5", "++method.chunk_size=2"]
+    command = ["shots=999,4,5", "++method.chunk_size=2", "hydra.sweep.dir=multirun/mine"]
     assert sweep(*command) == 1
     assert account(capsys) == (2, 1, 0)
     next(Path("multirun").rglob("record.json")).unlink()
