@@ -33,7 +33,10 @@ def test_stored_tokens_are_those_in_memory(options: list[str], checkpoint: Path,
     assert kept.share.shape == (2, record.context.tokens_full)
     assert kept.share.sum(1).tolist() == pytest.approx(record.context.tokens_kept_per_layer)
     memory = Memory.load(tmp_path / "run" / MEMORY, load_backbone(checkpoint, device="cpu"))
+    with np.load(tmp_path / "run" / KEPT) as stored:
+        bits = np.unpackbits(stored["kept"], axis=-1, count=record.context.tokens_full)
     for number, layer in enumerate(memory.layers):
+        assert [np.flatnonzero(head).tolist() for head in bits[number]] == layer.index.tolist()
         counts = np.bincount(layer.index.flatten().numpy(), minlength=record.context.tokens_full)
         assert np.array_equal(kept.share[number], counts / 2)
 
