@@ -49,7 +49,7 @@ class Kept:
     @classmethod
     def read(cls, path: Path) -> "Kept":
         """Read the file; ValueError, KeyError, OSError or BadZipFile if there is none or it is damaged."""
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             kinds = stored["kinds"]
             bits = np.unpackbits(stored["kept"], axis=-1, count=len(kinds))
             named = {int(name.removeprefix("image_")): name for name in stored.files if name.startswith("image_")}

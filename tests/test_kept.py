@@ -119,7 +119,7 @@ def test_command_writes_page_and_picture(
 
 
 def test_a_run_without_the_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for content in (None, b"not a zip file"):
+    for content in (None, b"not a zip file", b"PK\x03\x04 the beginning of one"):
         if content:
             (tmp_path / KEPT).write_bytes(content)
         assert main([str(tmp_path)]) == 1
