@@ -176,7 +176,7 @@ def test_junk_loss_is_the_mass_that_leaves_the_clean_tokens(pool: Pool, writer: 
     q, k = torch.randn(2, 1, 2, layout.tokens, 8, generator=torch.Generator().manual_seed(1)).unbind(0)
     zero = torch.zeros(())
     masks = text.make_masks(layout, torch.zeros(1, layout.demonstrations, dtype=torch.long), sparse=False)
-    aim = text.Supervision((), (), torch.zeros(1, 1), masks, zero, zero, zero, rows, clean)
+    aim = text.Supervision((), (), torch.zeros(1, 1), masks, zero, zero, zero, zero, rows, clean)
     causal = torch.ones(layout.tokens, layout.tokens).tril().bool()
     weights = (q @ k.transpose(-1, -2) / 8**0.5).masked_fill(~causal, -torch.inf).softmax(-1)[:, :, rows]
     expected = -(weights * clean).sum(-1).log().mean()

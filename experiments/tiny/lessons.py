@@ -84,11 +84,11 @@ def lesson_loss(
     """The training loss of a batch and what to report of it."""
     masks = text.make_masks(batch.layout, batch.classes, sparse)
     zero = torch.zeros((), device=batch.ids.device)
-    aim = text.Supervision(OWN_LAYERS, MATCH_LAYERS, batch.seen, masks, zero, zero, zero)
+    aim = text.Supervision(OWN_LAYERS, MATCH_LAYERS, batch.seen, masks, zero, zero, zero, zero)
     if lesson.junk_rows:
         generator = torch.Generator().manual_seed(int(batch.labels.sum()))
         rows, clean = text.clean_rows(batch.layout, lesson.junk_rows, generator)
-        aim.rows, aim.clean, aim.junk = rows.to(zero.device), clean.to(zero.device), zero
+        aim.rows, aim.clean = rows.to(zero.device), clean.to(zero.device)
     with torch.autocast(batch.ids.device.type, torch.bfloat16):
         hidden = embed(model, batch, lesson.train_vision)
         hidden = text.forward(model.model.language_model, hidden, batch.positions, batch.layout, sparse=sparse, aim=aim)
