@@ -37,6 +37,7 @@ class Lesson:
     stray: float = 0.1
     junk: float = 0.0
     junk_rows: int = 0  # rows per episode that the junk loss looks at
+    longest: int = 10  # tokens of a random question
     endings: int = 1  # tokens after the label that are trained too: end of turn, newline
     train_vision: bool = False
 
@@ -111,7 +112,7 @@ def make_step(model: Qwen2VLForConditionalGeneration, pool: Pool, writer: Writer
         batch = make_batch(
             pool, writer, generator, ways=ways, count=count, episodes=max(1, lesson.demonstrations // count),
             duplicates=lesson.duplicates, reach=lesson.reach, system=not sparse and chance[2] < 0.8,
-            side=lesson.side,
+            side=lesson.side, longest=lesson.longest,
         )  # fmt: skip
         return lesson_loss(model, batch.to(model.device), lesson, sparse)
 
