@@ -134,7 +134,8 @@ def draw_source(classes: Tensor, duplicates: float, generator: torch.Generator) 
 
 def make_batch(
     pool: Pool, writer: Writer, generator: torch.Generator, *,
-    ways: int, count: int, episodes: int, duplicates: float, reach: int, system: bool, side: int = SIDE, longest: int = 10,
+    ways: int, count: int, episodes: int, duplicates: float, reach: int, system: bool, side: int = SIDE,
+    longest: int = 10,
 ) -> Batch:  # fmt: skip
     """`episodes` episodes of `count` demonstrations of `ways` classes; without question when `side` < `SIDE`."""
     classes = draw_classes(episodes, ways, count, generator)
