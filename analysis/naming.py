@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 # Options that say how a result is computed or where it goes, not what it is; a test compares them with the runner's.
-NOT_RESULT = frozenset({"hydra", "logger", "device", "batch_size", "force", "save_memory", "delta"})
+NOT_RESULT = frozenset({"hydra", "logger", "device", "batch_size", "force", "save_memory", "delta", "budget"})
 # Columns of their own.
 _AXES = frozenset({"seed", "shots", "method.delta", "model.name", "method._target_", "dataset._target_"})
 _PARTS = ("method", "dataset", "model")

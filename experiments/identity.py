@@ -12,9 +12,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-# How a result is computed and where it goes, not what it is. The top-level delta counts through the method that reads
-# it: a method without a limit gives the same result, and has the same folder, at every delta.
-NOT_IDENTITY = frozenset({"hydra", "logger", "device", "batch_size", "force", "save_memory", "delta"})
+# How a result is computed and where it goes, not what it is. The top-level delta and budget count through the method
+# that reads them: a method without a limit gives the same result, and has the same folder, at every delta.
+NOT_IDENTITY = frozenset({"hydra", "logger", "device", "batch_size", "force", "save_memory", "delta", "budget"})
 _LONGEST = 100  # characters of a sweep's name
 
 
