@@ -13,7 +13,7 @@ from analysis.layer_figures import KINDS, budgets, kinds, layer_rows, per_layer,
 from analysis.seeds import CELL, several
 from analysis.tables import number
 
-NOT_UNEQUAL = "Run the others with method.budget=match:PATH/record.json to compare at equal length."
+NOT_UNEQUAL = "Run the others with budget=match:PATH/record.json to compare at equal length."
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ _COSTS: Mapping[str, Callable[[dict], str]] = {
     "tokens kept of full": lambda row: f"{row['tokens_kept']:,.0f} of {row['tokens_full']:,.0f}",
     "compression": lambda row: number(row["compression"], ".1f"),
     "MB kept": lambda row: number(row["bytes_kept"] / 1e6, ".2f"),
-    "max JS (nats)": lambda row: number(row["js_max"], ".4f"),
+    "max JS (nats)": lambda row: number(row["js_max"], ".2g"),
     "compress (s)": lambda row: number(row["seconds_compress"], ".1f"),
     "queries/s": lambda row: number(row["queries_per_second"], ".1f"),
 }

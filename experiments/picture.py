@@ -54,7 +54,9 @@ def _draw_divergence(axes: Axes, compression: Compression, delta: float | None) 
         axes.set(title="Divergence of every chunk", xlabel="chunk")
     if delta is not None:
         axes.axhline(delta, color=_LIMIT, linestyle="--", label=f"limit {delta:g}")
-    axes.set(ylabel="JS (nats)", ylim=(0, None))
+    # A limit of 0.005, and what is a thousand times below it, in one view; linear from the first tick down to 0.
+    axes.set_yscale("symlog", linthresh=1e-6)
+    axes.set(ylabel="JS (nats)", ylim=(0, 1))
     axes.legend(fontsize="small", loc="upper right")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

@@ -43,6 +43,17 @@ class Stage:
     seed: int = 0
 
 
+_FEW_TO_MANY = Lesson(
+    ((10, 20), (10, 40), (20, 40), (50, 100), (100, 200), (10, 200)),
+    demonstrations=200,
+    full=0.4,
+    full_limit=60,
+    junk=0.3,
+    junk_rows=128,
+    endings=2,
+    train_vision=True,
+)
+
 STAGES: tuple[Stage, ...] = (
     Stage("vision", Schedule(800, 2e-3, decay=0.25), seed=1),
     Stage(
@@ -79,18 +90,10 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "joint",  # the vision tower moves again, few-shot episodes are among the long ones
         Schedule(360, 6e-4, warmup=20, decay=0.7),
-        Lesson(
-            ((10, 20), (10, 40), (20, 40), (50, 100), (100, 200), (10, 200)),
-            demonstrations=200,
-            full=0.4,
-            full_limit=60,
-            junk=0.3,
-            junk_rows=128,
-            endings=2,
-            train_vision=True,
-        ),
+        _FEW_TO_MANY,
         seed=6,
     ),
+    Stage("polish", Schedule(240, 6e-4, warmup=20, decay=0.9), _FEW_TO_MANY, seed=7),
 )
 
 

@@ -20,7 +20,7 @@ def finished_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in SEEDS:
         for number, options in enumerate(VARIED):
             execute(*common, *options, f"seed={seed}", f"hydra.run.dir={root / f'{number}-{seed}'}")
-        match = f"method.budget=match:{root / f'0-{seed}' / 'record.json'}"
+        match = f"budget=match:{root / f'0-{seed}' / 'record.json'}"
         for method in MATCHED:
             execute(*common, f"method={method}", match, f"seed={seed}", f"hydra.run.dir={root / f'{method}-{seed}'}")
     return root

@@ -23,8 +23,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     others = {
         "none": ["method=none"],
         "zero_shot": ["method=zero_shot"],
-        "snapkv": ["method=snapkv", f"method.budget='match:{folder / 'emloc' / 'record.json'}'"],
-        "pyramidkv": ["method=pyramidkv", f"method.budget='match:{folder / 'emloc' / 'record.json'}'"],
+        "snapkv": ["method=snapkv", f"budget=match:{folder / 'emloc' / 'record.json'}"],
+        "pyramidkv": ["method=pyramidkv", f"budget=match:{folder / 'emloc' / 'record.json'}"],
     }
     found = {name: execute(*base, *options, f"hydra.run.dir={folder / name}") for name, options in others.items()}
     return {"emloc": emloc, **found}

@@ -91,7 +91,7 @@ def test_unfinished_run_of_another_configuration_is_refused(options: list[str], 
 def test_failure_with_force_keeps_the_results(options: list[str], tmp_path: Path) -> None:
     first = execute(*options)
     with pytest.raises(UserError, match="window"):
-        execute(*options, "force=true", "method=snapkv", "method.budget=3")
+        execute(*options, "force=true", "method=snapkv", "budget=3")
     assert Record.read(tmp_path / "run" / "record.json") == first
 
 

@@ -70,8 +70,8 @@ def test_batch_size_changes_nothing(options: list[str], tmp_path: Path) -> None:
         (["model.path=/nowhere/at/all"], "/nowhere/at/all"),
         (["model.visual_tokens=many"], "visual_tokens"),
         (["dataset.root=/nowhere"], "/nowhere"),
-        (["method=snapkv", "method.budget=3"], "window"),
-        (["method=snapkv", "method.budget=match:/nowhere"], "/nowhere"),
+        (["method=snapkv", "budget=3"], "window"),
+        (["method=snapkv", "budget=match:/nowhere"], "/nowhere"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(
@@ -145,7 +145,7 @@ def test_run_without_demonstrations(options: list[str]) -> None:
 
 
 def test_nothing_pruned_is_noted(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    record = execute(*options, "method=snapkv", "method.budget=1.0", "method.window=4")
+    record = execute(*options, "method=snapkv", "budget=1.0", "method.window=4")
     assert record.context.compression == 1.0
     assert record.notes
     assert record.notes[0] in capsys.readouterr().out
@@ -170,7 +170,7 @@ def test_code_words_are_recorded(options: list[str], tmp_path: Path) -> None:
 
 def test_budget_can_match_another_run(options: list[str], tmp_path: Path) -> None:
     matched = execute(*options)
-    budget = f"method.budget=match:{tmp_path / 'run' / 'record.json'}"
+    budget = f"budget=match:{tmp_path / 'run' / 'record.json'}"
     record = execute(*options, "method=pyramidkv", budget, "method.window=4", f"hydra.run.dir={tmp_path / 'other'}")
     assert record.context.tokens_kept_mean == pytest.approx(matched.context.tokens_kept_mean, abs=0.5)
 

@@ -160,6 +160,29 @@ def test_sparse_view_hides_all_but_labels(pool: Pool, writer: Writer) -> None:
     assert (ours - stock).abs().max() < 1e-4
 
 
+def test_clean_rows_see_prefix_own_tokens_and_earlier_labels() -> None:
+    layout = text.Layout(demonstrations=3, length=4, image=slice(0, 1), answer=1, prefix=2)
+    rows, clean = text.clean_rows(layout, 200, torch.Generator().manual_seed(0))
+    seen = {int(row): allowed.nonzero().flatten().tolist() for row, allowed in zip(rows, clean, strict=True)}
+    assert set(seen) == set(range(2, 14))
+    assert seen[2] == [0, 1, 2]
+    assert seen[9] == [0, 1, 4, 6, 7, 8, 9]  # demonstration 1 starts at 6; the label of demonstration 0 is token 4
+    assert seen[13] == [0, 1, 4, 8, 10, 11, 12, 13]
+
+
+def test_junk_loss_is_the_mass_that_leaves_the_clean_tokens(pool: Pool, writer: Writer) -> None:
+    layout = some_batch(pool, writer).layout
+    rows, clean = text.clean_rows(layout, 16, torch.Generator().manual_seed(0))
+    q, k = torch.randn(2, 1, 2, layout.tokens, 8, generator=torch.Generator().manual_seed(1)).unbind(0)
+    zero = torch.zeros(())
+    masks = text.make_masks(layout, torch.zeros(1, layout.demonstrations, dtype=torch.long), sparse=False)
+    aim = text.Supervision((), (), torch.zeros(1, 1), masks, zero, zero, zero, zero, rows, clean)
+    causal = torch.ones(layout.tokens, layout.tokens).tril().bool()
+    weights = (q @ k.transpose(-1, -2) / 8**0.5).masked_fill(~causal, -torch.inf).softmax(-1)[:, :, rows]
+    expected = -(weights * clean).sum(-1).log().mean()
+    assert torch.allclose(text.junk_loss(q, k, aim), expected, atol=1e-5)
+
+
 def test_tower_in_one_batch_equals_stock(pool: Pool) -> None:
     tower = new_model()[0].model.visual
     images = patches(pool.images[:4])

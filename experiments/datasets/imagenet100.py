@@ -43,7 +43,7 @@ class ImageNet100(Dataset):
     metric: ClassVar[MetricSpec] = MetricSpec("substring accuracy")
 
     root: str | Path | None = None
-    question: str = "Which category does the image above show?"
+    question: str = "Which category is this image?"
     max_new_tokens: int = 32
     visual_tokens: int | None = 64
 

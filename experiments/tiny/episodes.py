@@ -69,14 +69,14 @@ class Writer:
     def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
         return list(tokenizer(text)["input_ids"])
 
-    def question(self, generator: torch.Generator) -> list[int]:
-        """Mostly the default question, often another phrasing, sometimes one to ten random tokens."""
+    def question(self, generator: torch.Generator, longest: int) -> list[int]:
+        """Mostly the default question, often another phrasing, sometimes 1 to `longest` random tokens."""
         chance = _chance(generator)
         if chance < 0.5:
             return self._questions[0]
         if chance < 0.8:
             return self._questions[int(torch.randint(len(self._questions), (), generator=generator))]
-        count = int(torch.randint(1, 11, (), generator=generator))
+        count = int(torch.randint(1, longest + 1, (), generator=generator))
         return [self._plain[int(i)] for i in torch.randint(len(self._plain), (count,), generator=generator)]
 
     def demonstration(self, question: list[int], side: int = SIDE) -> tuple[Tensor, Layout]:
@@ -135,6 +135,7 @@ def draw_source(classes: Tensor, duplicates: float, generator: torch.Generator) 
 def make_batch(
     pool: Pool, writer: Writer, generator: torch.Generator, *,
     ways: int, count: int, episodes: int, duplicates: float, reach: int, system: bool, side: int = SIDE,
+    longest: int = 10,
 ) -> Batch:  # fmt: skip
     """`episodes` episodes of `count` demonstrations of `ways` classes; without question when `side` < `SIDE`."""
     classes = draw_classes(episodes, ways, count, generator)
@@ -143,7 +144,7 @@ def make_batch(
     drawings = pool.images[pool.draw(kinds.gather(1, classes), generator)].float()
     dressed = torch.cat([dress(images, generator) for images in drawings])
     labels = words.gather(1, classes)
-    one, single = writer.demonstration(writer.question(generator) if side == SIDE else [], side)
+    one, single = writer.demonstration(writer.question(generator, longest) if side == SIDE else [], side)
     prefix = len(writer.system) if system else 0
     layout = Layout(count, single.length, single.image, single.answer, prefix)
     ids = one.repeat(episodes, count, 1)

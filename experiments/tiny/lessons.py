@@ -37,6 +37,7 @@ class Lesson:
     stray: float = 0.1
     junk: float = 0.0
     junk_rows: int = 0  # rows per episode that the junk loss looks at
+    longest: int = 10  # tokens of a random question
     endings: int = 1  # tokens after the label that are trained too: end of turn, newline
     train_vision: bool = False
 
@@ -84,11 +85,11 @@ def lesson_loss(
     """The training loss of a batch and what to report of it."""
     masks = text.make_masks(batch.layout, batch.classes, sparse)
     zero = torch.zeros((), device=batch.ids.device)
-    aim = text.Supervision(OWN_LAYERS, MATCH_LAYERS, batch.seen, masks, zero, zero, zero)
+    aim = text.Supervision(OWN_LAYERS, MATCH_LAYERS, batch.seen, masks, zero, zero, zero, zero)
     if lesson.junk_rows:
         generator = torch.Generator().manual_seed(int(batch.labels.sum()))
         rows, clean = text.clean_rows(batch.layout, lesson.junk_rows, generator)
-        aim.rows, aim.clean, aim.junk = rows.to(zero.device), clean.to(zero.device), zero
+        aim.rows, aim.clean = rows.to(zero.device), clean.to(zero.device)
     with torch.autocast(batch.ids.device.type, torch.bfloat16):
         hidden = embed(model, batch, lesson.train_vision)
         hidden = text.forward(model.model.language_model, hidden, batch.positions, batch.layout, sparse=sparse, aim=aim)
@@ -111,7 +112,7 @@ def make_step(model: Qwen2VLForConditionalGeneration, pool: Pool, writer: Writer
         batch = make_batch(
             pool, writer, generator, ways=ways, count=count, episodes=max(1, lesson.demonstrations // count),
             duplicates=lesson.duplicates, reach=lesson.reach, system=not sparse and chance[2] < 0.8,
-            side=lesson.side,
+            side=lesson.side, longest=lesson.longest,
         )  # fmt: skip
         return lesson_loss(model, batch.to(model.device), lesson, sparse)
 

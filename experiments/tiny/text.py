@@ -58,9 +58,9 @@ class Supervision:
     own: Tensor
     match: Tensor
     stray: Tensor
+    junk: Tensor
     rows: Tensor | None = None  # token numbers (R',), any tokens, whose attention to everything is looked at for `junk`
     clean: Tensor | None = None  # bool (R', T): what these rows may look at
-    junk: Tensor | float = 0.0
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
