@@ -20,6 +20,7 @@ class Settings:
 
     shots: int
     delta: float
+    budget: float | str
     seed: int
     limit: int | None
     heldout_js: int
