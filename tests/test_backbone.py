@@ -14,7 +14,7 @@ from emloc.passes import prefill, run_rows
 from emloc.prompt import TokenKind
 from emloc.rows import Row, RowBatch, concatenate
 from tests.checkpoints import make_checkpoint
-from tests.library import demonstrations, lively_backbone, queries, random_image
+from tests.lively import demonstrations, lively_backbone, queries, random_image
 
 
 @pytest.fixture(scope="module")

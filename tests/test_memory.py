@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from emloc import EMLoC, Memory, UserError
 from emloc.backbones.base import Backbone
-from tests.library import demonstrations, lively_backbone, queries
+from tests.lively import demonstrations, lively_backbone, queries
 
 
 @pytest.fixture(scope="module")

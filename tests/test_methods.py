@@ -12,7 +12,7 @@ from emloc.divergence import js_divergence
 from emloc.methods.snapkv import window_attention
 from emloc.passes import Probe, prefill, run_rows
 from emloc.rows import RowBatch, concatenate
-from tests.library import demonstrations, lively_backbone, queries
+from tests.lively import demonstrations, lively_backbone, queries
 from tests.matrix import METHODS
 
 SHOTS = 9  # two whole chunks of four, and one of a single demonstration

@@ -7,7 +7,7 @@ from PIL import Image
 
 from emloc import Demonstration, Query, UserError, load_backbone
 from emloc.prompt import ChatFormat, TokenKind, load_image
-from tests.library import random_image
+from tests.lively import random_image
 
 CHAT = ChatFormat()
 

@@ -32,7 +32,7 @@ from experiments.record import (
 )  # fmt: skip
 from experiments.summary import summary
 from tests.checkpoints import make_checkpoint
-from tests.library import demonstrations
+from tests.lively import demonstrations
 from tests.matrix import METHODS
 
 RECORD = Record(

@@ -9,7 +9,7 @@ from emloc.divergence import js_divergence
 from emloc.methods.search import layer_groups
 from emloc.passes import run_rows
 from emloc.rows import RowBatch
-from tests.library import demonstrations, lively_backbone
+from tests.lively import demonstrations, lively_backbone
 
 ORDERS = ("top_down", "bottom_up")
 
