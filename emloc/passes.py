@@ -8,6 +8,7 @@ from torch import Tensor
 
 from emloc.attention import KeyValues, attend
 from emloc.backbones.base import Backbone
+from emloc.divergence import js_divergence
 from emloc.importance import chunk_attention
 from emloc.memory import Memory, MemoryLayer
 from emloc.rows import Row, RowBatch
@@ -51,6 +52,13 @@ def run_rows(backbone: Backbone, batch: RowBatch, memory: Memory) -> Tensor:
         return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
 
     return backbone.run_layers(batch.embeds, batch.positions, attention)
+
+
+def rows_divergence(backbone: Backbone, rows: Sequence[Row], full: Memory, pruned: Memory) -> float:
+    """JS divergence (nats) of rows asked at the end of the context, their answer positions over `pruned` and `full`."""
+    batch = RowBatch.stack(rows, offset=full.offset)
+    logits = [backbone.logits(run_rows(backbone, batch, memory)[batch.answers]) for memory in (full, pruned)]
+    return js_divergence(*logits).item()
 
 
 class Probe:

@@ -172,12 +172,8 @@ class Job:
             return None
         full = NoPruning(chunk_size=self.method.chunk_size).compress(self.backbone, self.demonstrations)
         chosen = spread_out(self.dataset.samples(), self.settings.heldout_js)
-        solved = [self._solved(sample) for sample in chosen]
+        solved = [self.dataset.solved(sample, code=self.code) for sample in chosen]
         return heldout_divergence(self.backbone, solved, full, memory, batch_size=self.settings.batch_size)
-
-    def _solved(self, sample: Sample) -> Demonstration:
-        answer = self.code.encode(sample.label) if self.code.closed else self.dataset.answer(sample.label)
-        return Demonstration(sample.image, self.dataset.question, answer, sample.id)
 
     def _record(self, config: DictConfig, inputs: Mapping[str, str], outcome: Outcome) -> Record:
         times = seconds(outcome)

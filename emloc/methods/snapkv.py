@@ -7,6 +7,7 @@ of a KV head and selection is per KV head, where the published code repeats keys
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -17,12 +18,11 @@ from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
 from emloc.errors import UserError
 from emloc.importance import pool_scores, top_indices
-from emloc.memory import Memory
 from emloc.methods.base import Compression, Context, Method, Pruning, keep_all
 from emloc.methods.budget import Budget, spread
 from emloc.methods.emloc import probe_scores
-from emloc.passes import Chunk, Probe, run_rows
-from emloc.rows import Row, RowBatch
+from emloc.passes import Chunk, Probe, rows_divergence
+from emloc.rows import Row
 
 OBSERVERS = ("window", "probes")
 
@@ -58,7 +58,12 @@ class SnapKV(Method):
             raise UserError(
                 f"Expected window >= 1 and an odd kernel, but got window={self.window}, kernel={self.kernel}."
             )
-        Budget.parse(self.budget)
+        _ = self._budget  # a budget that cannot be read is refused now
+
+    @cached_property
+    def _budget(self) -> Budget:
+        """`budget` as it was on construction: a record that it names is read once, whatever becomes of the file."""
+        return Budget.parse(self.budget)
 
     @property
     def tail_tokens(self) -> int:
@@ -70,7 +75,7 @@ class SnapKV(Method):
 
     def layer_budgets(self, layers: int, context_tokens: int) -> list[int]:
         """Tokens per layer, the observation window included; their mean is the budget."""
-        mean = Budget.parse(self.budget).resolve(context_tokens)
+        mean = self._budget.resolve(context_tokens)
         window = self.tail_tokens
         scored = spread(self.layer_weights(layers), (mean - window) * layers, most=context_tokens - window)
         return [count + window for count in scored]
@@ -78,7 +83,7 @@ class SnapKV(Method):
     def check(self, context: Context) -> None:
         if not context.tokens:
             return
-        tokens = Budget.parse(self.budget).resolve(context.tokens)
+        tokens = self._budget.resolve(context.tokens)
         if tokens < max(1, self.tail_tokens):
             raise UserError(
                 f"Expected a budget of at least the observation window, {self.tail_tokens} tokens, but budget="
@@ -108,7 +113,7 @@ class SnapKV(Method):
         whole = super().finish(backbone, context)
         if not context.tokens:
             return whole
-        mean = Budget.parse(self.budget).resolve(context.tokens)
+        mean = self._budget.resolve(context.tokens)
         if self.observe == "probes":
             return replace(whole, budget_tokens=mean)
         budgets = self.layer_budgets(backbone.n_layers, context.tokens)
@@ -117,7 +122,7 @@ class SnapKV(Method):
             for layer, queries, count in zip(context.memory.layers, context.tail, budgets, strict=True)
         ]
         memory = context.memory.select(kept)
-        js = [_rows_divergence(backbone, rows, context.memory, memory) for rows in context.rows]
+        js = [rows_divergence(backbone, rows, context.memory, memory) for rows in context.rows]
         chunks = tuple(replace(chunk, js=value) for chunk, value in zip(whole.chunks, js, strict=True))
         return replace(whole, memory=memory, chunks=chunks, budget_tokens=mean)
 
@@ -139,10 +144,3 @@ def window_attention(queries: Tensor, keys: Tensor) -> Tensor:
     visible = torch.ones(window, length, dtype=torch.bool, device=keys.device).tril(length - window)
     logits = logits.view(kv_heads, -1, window, length).masked_fill(~visible, -torch.inf)
     return logits.softmax(-1).sum((1, 2))
-
-
-def _rows_divergence(backbone: Backbone, rows: Sequence[Row], full: Memory, pruned: Memory) -> float:
-    """Divergence (nats) of a chunk's demonstrations, asked again at the end of the context, pruned against full."""
-    batch = RowBatch.stack(rows, offset=full.offset)
-    logits = [backbone.logits(run_rows(backbone, batch, memory)[batch.answers]) for memory in (full, pruned)]
-    return js_divergence(*logits).item()

@@ -83,7 +83,12 @@ class Dataset(ABC):
         pool = self.pool()
         self._check_demonstrations(pool, shots, seed)
         chosen = islice(balanced_order(pool, seed), shots)
-        return [Demonstration(s.image, self.question, self._answer(s.label, code), s.id) for s in chosen]
+        return [self.solved(sample, code=code) for sample in chosen]
+
+    def solved(self, sample: Sample, *, code: AnswerCode | None = None) -> Demonstration:
+        """The sample with its answer, written in code words where the model knows no others."""
+        answer = code.encode(sample.label) if code is not None and code.closed else self.answer(sample.label)
+        return Demonstration(sample.image, self.question, answer, sample.id)
 
     def query(self, sample: Sample) -> Query:
         """The sample as a question."""
@@ -96,9 +101,6 @@ class Dataset(ABC):
     def score(self, prediction: str, label: str) -> float:
         """The score of an answer (0 to 1): `exact_match` among the classes."""
         return exact_match(prediction, label, classes=self.classes)
-
-    def _answer(self, label: str, code: AnswerCode | None) -> str:
-        return code.encode(label) if code is not None and code.closed else self.answer(label)
 
     def _check_demonstrations(self, pool: Sequence[Sample], shots: int, seed: int) -> None:
         _check_whole("shots", shots, least=0)
