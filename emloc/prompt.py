@@ -12,8 +12,10 @@ from pathlib import Path
 from PIL import Image
 
 from emloc.errors import UserError
+from emloc.video import Video
 
 ImageLike = Image.Image | Path
+Visual = ImageLike | Video
 
 
 class TokenKind(IntEnum):
@@ -26,9 +28,9 @@ class TokenKind(IntEnum):
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One solved example: an image (or a path to one, or None), a question and its answer."""
+    """One solved example: an image (or a path to one, or a video, or None), a question and its answer."""
 
-    image: ImageLike | None
+    visual: Visual | None
     question: str
     answer: str
     id: str = ""
@@ -38,7 +40,7 @@ class Demonstration:
 class Query:
     """One example to be answered."""
 
-    image: ImageLike | None
+    visual: Visual | None
     question: str
     id: str = ""
 
@@ -99,7 +101,7 @@ class ChatFormat:
         ]
 
     def _visual(self, item: Demonstration | Query) -> list[Piece]:
-        if item.image is None:
+        if item.visual is None:
             return []
         return [Piece(self.image_open), Piece(self.image_token, TokenKind.IMAGE), Piece(self.image_close)]
 

@@ -38,7 +38,7 @@ def write_kept(
         "kinds": raw.kinds.cpu().numpy(),
         "owners": owners.numpy().astype(np.int32),
         "grids": np.array([_grid(raw, owners == number) for number in range(len(used))], np.int32).reshape(-1, 2),
-        **{f"image_{number}": _png(item) for number, item in enumerate(used) if item.image is not None},
+        **{f"image_{number}": _png(item) for number, item in enumerate(used) if item.visual is not None},
     }
     _write(path, arrays)
 
@@ -67,8 +67,7 @@ def _grid(raw: Row, mine: torch.Tensor) -> tuple[int, int]:
 
 
 def _png(item: Demonstration) -> np.ndarray:
-    assert item.image is not None
-    image = load_image(item.image)
+    image = load_image(item.visual)
     image.thumbnail((_EDGE, _EDGE))
     stream = io.BytesIO()
     image.save(stream, format="PNG")

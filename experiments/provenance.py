@@ -22,8 +22,8 @@ def demonstrations_id(demonstrations: Sequence[Demonstration]) -> str:
     digest = hashlib.sha256()
     for item in demonstrations:
         digest.update(repr((item.id, item.question, item.answer)).encode())
-        if item.image is not None:
-            image = load_image(item.image)
+        if item.visual is not None:
+            image = load_image(item.visual)
             digest.update(repr(image.size).encode() + image.tobytes())
     return digest.hexdigest()[:16]
 

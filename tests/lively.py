@@ -44,5 +44,5 @@ def demonstrations(count: int, *, seed: int = 0) -> list[Demonstration]:
 
 def queries(count: int, *, seed: int = 77) -> list[Query]:
     """Queries of different lengths, one of them without an image."""
-    shown = [Query(item.image, item.question) for item in demonstrations(count, seed=seed)]
+    shown = [Query(item.visual, item.question) for item in demonstrations(count, seed=seed)]
     return [*shown[1:], Query(None, "And without an image?")]

@@ -66,9 +66,9 @@ def test_digits_are_the_real_ones_and_queries_never_demonstrate() -> None:
     data = load_digits()
     for sample in [*dataset.pool()[:20], *dataset.samples()[:20]]:
         index = int(sample.id.removeprefix("digits/"))
-        assert isinstance(sample.image, Image.Image)
-        assert (sample.image.mode, sample.image.size) == ("L", (8, 8))
-        assert np.abs(np.asarray(sample.image) - data.images[index] * 255 / 16).max() <= 0.5
+        assert isinstance(sample.visual, Image.Image)
+        assert (sample.visual.mode, sample.visual.size) == ("L", (8, 8))
+        assert np.abs(np.asarray(sample.visual) - data.images[index] * 255 / 16).max() <= 0.5
         assert dataset.classes[data.target[index]] == sample.label
 
 
@@ -77,8 +77,8 @@ def test_glyphs_are_drawn_the_same_every_time() -> None:
     assert len(set(dataset.classes)) == 100
     assert labels(dataset.pool()) == dict.fromkeys(dataset.classes, 2)
     assert labels(dataset.samples()) == dict.fromkeys(dataset.classes, 10)
-    images = [load_image(sample.image).tobytes() for sample in [*dataset.pool(), *dataset.samples()]]
-    assert images == [load_image(sample.image).tobytes() for sample in [*again.pool(), *again.samples()]]
+    images = [load_image(sample.visual).tobytes() for sample in [*dataset.pool(), *dataset.samples()]]
+    assert images == [load_image(sample.visual).tobytes() for sample in [*again.pool(), *again.samples()]]
     assert len(set(images)) == 1200
     assert len({sample.id for sample in [*dataset.pool(), *dataset.samples()]}) == 1200
     assert dataset.samples()[0] is dataset.samples()[0]
@@ -102,7 +102,7 @@ def test_query_and_exact_score() -> None:
     dataset = Digits(question="Which digit?")
     sample = dataset.samples()[0]
     query = dataset.query(sample)
-    assert (query.image, query.question, query.id) == (sample.image, "Which digit?", sample.id)
+    assert (query.visual, query.question, query.id) == (sample.visual, "Which digit?", sample.id)
     assert dataset.score("Seven.", "seven") == 1.0
     assert dataset.score("seven eight", "seven") == 0.0
     assert dataset.metric.higher_is_better
@@ -156,8 +156,8 @@ def test_image_folder_reads_any_names_and_formats(tmp_path: Path) -> None:
     assert dataset.classes == ("café noir", "train only", "猫")
     assert labels(dataset.pool()) == {"café noir": 2, "train only": 2, "猫": 10}
     assert [sample.id for sample in dataset.samples()][:2] == ["val/café noir/0.png", "val/café noir/1.png"]
-    assert all(isinstance(sample.image, Path) for sample in dataset.pool())
-    assert {load_image(sample.image).mode for sample in dataset.pool()} == {"RGB"}
+    assert all(isinstance(sample.visual, Path) for sample in dataset.pool())
+    assert {load_image(sample.visual).mode for sample in dataset.pool()} == {"RGB"}
     demonstrations = dataset.demonstrations(14, 0)
     assert Counter(d.answer for d in demonstrations[:6]) == dict.fromkeys(dataset.classes, 2)
     assert {d.answer for d in demonstrations[6:]} == {"猫"}  # the others are used up
@@ -174,7 +174,7 @@ def test_a_corrupt_image_is_named_when_it_is_opened(tmp_path: Path) -> None:
     broken.write_bytes((tmp_path / "val" / "cat" / "0.png").read_bytes()[:60])
     sample = ImageFolder(root=tmp_path).samples()[-1]
     with pytest.raises(UserError, match=re.escape(str(broken))):
-        load_image(sample.image)
+        load_image(sample.visual)
 
 
 def empty_val(root: Path) -> Path:

@@ -201,7 +201,7 @@ def test_demonstrations_id_depends_on_everything() -> None:
         items[:2],
         [replace(items[0], answer="x"), *items[1:]],
         [replace(items[0], question="x"), *items[1:]],
-        [replace(items[0], image=items[1].image), *items[1:]],
+        [replace(items[0], visual=items[1].visual), *items[1:]],
     ]
     ids = {demonstrations_id(some) for some in [items, *changed]}
     assert len(ids) == 1 + len(changed)

@@ -156,11 +156,11 @@ class Backbone(ABC):
         return self._row(self.chat.system_turn(), [])
 
     def _encode_batch(self, items: Sequence[Demonstration | Query]) -> list[Row]:
-        images = [load_image(item.image) for item in items if item.image is not None]
+        images = [load_image(item.visual) for item in items if item.visual is not None]
         encoded = iter(self.image_features(images) if images else [])
         rows = []
         for item in items:
-            visuals = [next(encoded)] if item.image is not None else []
+            visuals = [next(encoded)] if item.visual is not None else []
             rows.append(self._row(self.chat.render(item), visuals))
         return rows
 

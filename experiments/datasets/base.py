@@ -19,7 +19,7 @@ class Sample:
     """One image and its class name. `id` is unique in its dataset; a path is opened when the image is used."""
 
     id: str
-    image: ImageLike
+    visual: ImageLike
     label: str
 
 
@@ -88,11 +88,11 @@ class Dataset(ABC):
     def solved(self, sample: Sample, *, code: AnswerCode | None = None) -> Demonstration:
         """The sample with its answer, written in code words where the model knows no others."""
         answer = code.encode(sample.label) if code is not None and code.closed else self.answer(sample.label)
-        return Demonstration(sample.image, self.question, answer, sample.id)
+        return Demonstration(sample.visual, self.question, answer, sample.id)
 
     def query(self, sample: Sample) -> Query:
         """The sample as a question."""
-        return Query(sample.image, self.question, sample.id)
+        return Query(sample.visual, self.question, sample.id)
 
     def answer(self, label: str) -> str:
         """The answer that a demonstration of this class gives, for a model that answers in free text."""
