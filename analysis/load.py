@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.naming import component, with_labels
 
-SCHEMA = 1
+SCHEMA = 2
 RECORD = "record.json"
 # Any of these without a record: a run that was begun here and has not ended.
 _TRACES = ("predictions.jsonl", "layers.csv", ".hydra/run.json")

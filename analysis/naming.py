@@ -15,8 +15,11 @@ import pandas as pd
 
 # Options that say how a result is computed or where it goes, not what it is; a test compares them with the runner's.
 NOT_RESULT = frozenset(
-    {"hydra", "logger", "device", "batch_size", "force", "save_memory", "save_kept", "delta", "budget"}
-)
+    {
+        "hydra", "logger", "device", "batch_size", "force", "save_memory", "save_kept", "on_error",
+        "delta", "ratios", "budget", "demonstrations", "scoring",
+    }
+)  # fmt: skip
 # A run's name, <method>-<dataset>-<model>-<shots>-<delta>-<hash>: its method and its limit.
 _RUN_NAME = re.compile(r"match:([^-/]+)-.+-\d+-(na|[\d.]+(?:e-\d+)?)-[0-9a-f]{8}")
 # Columns of their own.

@@ -1,15 +1,17 @@
 """From what a run measured to its record."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from emloc.memory import Memory, MemoryLayer
 from emloc.methods.base import Compression
+from emloc.prompt import Demonstration
+from experiments.breakdown import Scored
 from experiments.codewords import AnswerCode
-from experiments.evaluate import Prediction
-from experiments.metrics import MetricSpec, mean_and_stderr
-from experiments.record import Answers, ContextSize, Divergence, Metric, Seconds
+from experiments.datasets.base import Dataset, Sample
+from experiments.evaluate import Answered
+from experiments.record import Answers, Chosen, ContextSize, Divergence, Literal, Metric, Seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,21 +19,34 @@ class Outcome:
     """What a run measured."""
 
     compression: Compression
-    predictions: Sequence[Prediction]
+    answered: Answered
     heldout: float | None
     layer_forwards: int
     load_seconds: float
     compress_seconds: float
 
 
-def metric(spec: MetricSpec, predictions: Sequence[Prediction]) -> Metric:
-    """Mean and standard error over all queries, and the mean of every class."""
-    value, stderr = mean_and_stderr([prediction.score for prediction in predictions])
-    by_class: dict[str, list[float]] = {}
-    for prediction in predictions:
-        by_class.setdefault(prediction.target, []).append(prediction.score)
-    parts = {name: fmean(scores) for name, scores in sorted(by_class.items())}
-    return Metric(spec.name, value, stderr, len(predictions), spec.higher_is_better, parts)
+def metrics(dataset: Dataset, samples: Sequence[Sample], answered: Answered) -> list[Metric]:
+    """The dataset's metrics over what was answered, the one that runs are compared by first."""
+    by_id = {sample.id: sample for sample in samples}
+    return dataset.summarise(
+        [
+            Scored(given.scores, by_id[given.id].counts_in, given.prediction, by_id[given.id].reference)
+            for given in answered.predictions
+        ]
+    )
+
+
+def chosen(dataset: Dataset, demonstrations: Sequence[Demonstration]) -> Chosen:
+    """Which demonstrations there were, and by which rule."""
+    return Chosen(dataset.rule, [item.id for item in demonstrations])
+
+
+def fingerprints(dataset: Dataset) -> dict[str, Literal]:
+    """What tells whether a prompt's constant texts are those of another run, or of another program."""
+    return {
+        name: Literal(len(text), hashlib.sha256(text.encode()).hexdigest()) for name, text in dataset.prompts.items()
+    }
 
 
 def context_size(memory: Memory) -> ContextSize:
@@ -60,7 +75,7 @@ def divergence(outcome: Outcome, delta: float | None) -> Divergence:
 
 def seconds(outcome: Outcome) -> Seconds:
     """Wall-clock times of the run."""
-    query = sum(prediction.seconds for prediction in outcome.predictions)
+    query = sum(prediction.seconds for prediction in outcome.answered.predictions)
     return Seconds(outcome.load_seconds, outcome.compress_seconds, query)
 
 
@@ -69,8 +84,13 @@ def answers(code: AnswerCode) -> Answers:
     return Answers(bool(code.words), dict(code.words))
 
 
-def notes(compression: Compression) -> list[str]:
+def notes(outcome: Outcome) -> list[str]:
     """What a reader of the numbers should not miss."""
+    compression, skipped = outcome.compression, outcome.answered.skipped
     may_prune = compression.budget_tokens is not None or any(chunk.candidates for chunk in compression.chunks)
     kept_all = compression.memory.tokens_seen == compression.memory.mean_length
-    return ["nothing was pruned: the method kept every token of the context"] if may_prune and kept_all else []
+    found = ["nothing was pruned: the method kept every token of the context"] if may_prune and kept_all else []
+    if skipped:
+        total = len(skipped) + len(outcome.answered.predictions)
+        found.append(f"{len(skipped)} of {total} queries could not be asked and count nowhere (see skipped)")
+    return found

@@ -4,11 +4,12 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from emloc.backbones.base import Backbone
+from emloc.errors import UserError
 from emloc.memory import Memory
 from experiments.codewords import AnswerCode
 from experiments.datasets.base import Dataset, Sample
@@ -19,15 +20,26 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answered query. `answer` is the model's text, `prediction` the class it stands for; `seconds` is the query's
-    share of its batch's time."""
+    """One answered query. `prompt` is the text that was asked, `answer` the model's own, `prediction` what was scored
+    of it (a class's name where a code word stands for it); `score` is by the dataset's first metric, `scores` by all;
+    `seconds` is the query's share of its batch's time."""
 
     id: str
+    prompt: str
     target: str
-    prediction: str
     answer: str
+    prediction: str
     score: float
+    scores: Mapping[str, float]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What became of all queries: an answer, or the reason why there is none (by the query's id)."""
+
+    predictions: list[Prediction]
+    skipped: dict[str, str]
 
 
 class PredictionFile:
@@ -74,16 +86,27 @@ def _parse(line: bytes) -> Prediction | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How queries are asked: of which model and memory, and how answers are read and scored."""
+    """How queries are asked: of which model and memory, and how answers are read and scored.
+
+    `skip`: pass over queries that cannot be asked, instead of raising their UserError.
+    """
 
     backbone: Backbone
     memory: Memory
     dataset: Dataset
     code: AnswerCode
     batch_size: int
+    skip: bool = False
 
-    def run(self, samples: Sequence[Sample], path: Path) -> list[Prediction]:
-        """Answer the samples that the file at `path` has no answer of yet; all their predictions, in order."""
+    def run(self, samples: Sequence[Sample], path: Path) -> Answered:
+        """Answer the samples that the file at `path` has no answer of yet; all their predictions, in order.
+
+        Raises
+        ------
+        UserError
+            If a query cannot be asked, and is not to be skipped; or if none can be asked.
+        """
+        skipped: dict[str, str] = {}
         file = PredictionFile(path)
         left = [sample for sample in samples if sample.id not in file]
         done = len(samples) - len(left)
@@ -92,11 +115,32 @@ class Evaluation:
         with progress("queries", unit="queries", done=done) as report:
             for start in range(0, len(left), self.batch_size):
                 batch = left[start : start + self.batch_size]
-                file.append(self._answer(batch))
+                self._answer_what_can_be(batch, file, skipped)
                 report(done + start + len(batch), len(samples))
-        return [file[sample.id] for sample in samples]
+        if len(skipped) == len(samples):
+            raise UserError(
+                f"Expected queries that can be asked, but there is none; the first: {skipped[samples[0].id]}"
+            )
+        return Answered([file[sample.id] for sample in samples if sample.id not in skipped], skipped)
+
+    def _answer_what_can_be(self, batch: Sequence[Sample], file: PredictionFile, skipped: dict[str, str]) -> None:
+        """Answer a batch; where one of its queries cannot be asked, its others one by one."""
+        try:
+            file.append(self._answer(batch))
+        except UserError as error:
+            if len(batch) == 1 and not self.skip:
+                raise
+            if len(batch) == 1:
+                _LOG.warning("Query %s is skipped: %s", batch[0].id, error)
+                skipped[batch[0].id] = str(error)
+                return
+            for sample in batch:
+                self._answer_what_can_be([sample], file, skipped)
 
     def _answer(self, batch: Sequence[Sample]) -> list[Prediction]:
+        for sample in batch:
+            if sample.problem:
+                raise UserError(f"Expected queries that can be asked, but {sample.problem}")
         begin = time.perf_counter()
         texts = self.backbone.answer(
             [self.dataset.query(sample) for sample in batch],
@@ -108,9 +152,10 @@ class Evaluation:
         return [self._scored(sample, text, seconds) for sample, text in zip(batch, texts, strict=True)]
 
     def _scored(self, sample: Sample, text: str, seconds: float) -> Prediction:
-        prediction = self.code.decode(text)
-        score = self.dataset.score(prediction, sample.label)
-        return Prediction(sample.id, sample.label, prediction, text, score, seconds)
+        prediction = self.code.decode(self.dataset.read(text))
+        scores = self.dataset.score(prediction, sample)
+        first = scores[self.dataset.metrics[0].name]
+        return Prediction(sample.id, sample.question, sample.label, text, prediction, first, scores, seconds)
 
 
 def spread_out(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:

@@ -15,11 +15,21 @@ from emloc.memory import Memory
 from emloc.methods.base import Compression, Method
 from emloc.methods.none import NoPruning
 from emloc.prompt import Demonstration
-from experiments.assembly import Outcome, answers, context_size, divergence, metric, notes, seconds
+from experiments.assembly import (
+    Outcome,
+    answers,
+    chosen,
+    context_size,
+    divergence,
+    fingerprints,
+    metrics,
+    notes,
+    seconds,
+)
 from experiments.building import build, build_backbone
 from experiments.codewords import AnswerCode
 from experiments.datasets.base import Dataset, Sample
-from experiments.evaluate import Evaluation, Prediction, spread_out
+from experiments.evaluate import Answered, Evaluation, spread_out
 from experiments.folder import RunFolder
 from experiments.heldout import heldout_divergence
 from experiments.identity import identity, plain, run_name
@@ -75,7 +85,7 @@ class Job:
             folder.check()
         method = build(located(config.method, folder.path.parent), "the method")
         dataset, logger = build(config.dataset, "the dataset"), build(config.logger, "the logger")
-        dataset.demonstrations(settings.shots, settings.seed)  # too many shots are known before the weights are read
+        dataset.draw(settings.shots, settings.seed)  # too many shots are known before the weights are read
         with _quiet_transformers():
             backbone = build_backbone(config.model, settings, dataset)
         code = AnswerCode.for_classes(dataset.classes, backbone.label_words, settings.seed)
@@ -88,7 +98,7 @@ class Job:
             samples=spread_out(dataset.samples(), settings.limit),
             backbone=backbone,
             code=code,
-            demonstrations=dataset.demonstrations(settings.shots, settings.seed, code=code),
+            demonstrations=dataset.draw(settings.shots, settings.seed, code=code),
             load_seconds=time.perf_counter() - begin,
         )
 
@@ -109,7 +119,7 @@ class Job:
         self._keep(compression)
         outcome = Outcome(
             compression=compression,
-            predictions=self._answer(compression.memory),
+            answered=self._answer(compression.memory),
             heldout=self._heldout(compression.memory),
             layer_forwards=layer_forwards,
             load_seconds=self.load_seconds,
@@ -156,13 +166,14 @@ class Job:
         if self.settings.save_kept:
             write_kept(self.folder.kept, compression, self.demonstrations, self.backbone)
 
-    def _answer(self, memory: Memory) -> list[Prediction]:
+    def _answer(self, memory: Memory) -> Answered:
         evaluation = Evaluation(
             backbone=self.backbone,
             memory=memory,
             dataset=self.dataset,
             code=self.code,
             batch_size=self.settings.batch_size,
+            skip=self.settings.on_error == "skip",
         )
         return evaluation.run(self.samples, self.folder.predictions)
 
@@ -177,25 +188,30 @@ class Job:
 
     def _record(self, config: DictConfig, inputs: Mapping[str, str], outcome: Outcome) -> Record:
         times = seconds(outcome)
+        main, *others = metrics(self.dataset, self.samples, outcome.answered)
         return Record(
             schema=SCHEMA,
             status=COMPLETE,
             run_id=self.folder.run_id,
             config=plain(config),
             demonstrations_id=inputs["demonstrations"],
+            demonstrations=chosen(self.dataset, self.demonstrations),
+            prompt_fingerprint=fingerprints(self.dataset),
             answers=answers(self.code),
-            metric=metric(self.dataset.metric, outcome.predictions),
+            metric=main,
+            other_metrics=others,
+            skipped=outcome.answered.skipped,
             context=context_size(outcome.compression.memory),
             js=divergence(outcome, self._delta),
             layer_forwards=outcome.layer_forwards,
             seconds=times,
-            queries_per_second=len(outcome.predictions) / times.query,
+            queries_per_second=len(outcome.answered.predictions) / times.query,
             peak_memory_bytes=peak_memory_bytes(self.backbone.device),
             device=str(self.backbone.device),
             dtype=inputs["dtype"],
             versions=versions(),
             git=git_state(),
-            notes=notes(outcome.compression),
+            notes=notes(outcome),
         )
 
     @property

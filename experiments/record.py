@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emloc.methods.base import ChunkTrace, Compression, LayerCount
 
-SCHEMA = 1
+SCHEMA = 2
 RECORD = "record.json"
 MEMORY = "memory.safetensors"
 KEPT = "kept.npz"
@@ -23,15 +23,47 @@ LAYER_COLUMNS = (
 
 
 @dataclass(frozen=True)
+class Part:
+    """The score over the queries of a part of a dataset, such as a class or a category."""
+
+    value: float
+    stderr: float | None  # None: unknown, of a single query
+    n: int
+
+
+@dataclass(frozen=True)
 class Metric:
-    """The score over all queries; `parts` is the mean of every class that has queries."""
+    """The score over all queries, and over every part of the dataset that has queries."""
 
     name: str
     value: float
     stderr: float | None  # None: unknown, of a single query
     n: int
     higher_is_better: bool
-    parts: Mapping[str, float]
+    parts: Mapping[str, Part]
+    unit: str = "%"  # of a hundred times the value
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Metric":
+        """The metric as it is stored in JSON."""
+        parts = {name: Part(**part) for name, part in stored["parts"].items()}
+        return cls(**{**stored, "parts": parts})
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The demonstrations: the rule that chose them (see `Dataset`), and their ids in order."""
+
+    rule: str
+    ids: list[str]
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A constant text of a dataset's prompt: its number of characters and the SHA-256 of its UTF-8 bytes."""
+
+    characters: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -75,16 +107,22 @@ class Answers:
 
 @dataclass(frozen=True)
 class Record:
-    """A finished run. `layer_forwards` is the cost of the compression; `peak_memory_bytes` is of the accelerator, or
-    of the process on the CPU; `git` is None where the code is not a git checkout."""
+    """A finished run. `metric` is the one that runs are compared by, `other_metrics` are all others of the dataset;
+    `skipped` says of every query that could not be asked why; `layer_forwards` is the cost of the compression;
+    `peak_memory_bytes` is of the accelerator, or of the process on the CPU; `git` is None where the code is not a git
+    checkout."""
 
     schema: int
     status: str
     run_id: str
     config: dict[str, Any]
     demonstrations_id: str
+    demonstrations: Chosen
+    prompt_fingerprint: Mapping[str, Literal]
     answers: Answers
     metric: Metric
+    other_metrics: list[Metric]
+    skipped: Mapping[str, str]
     context: ContextSize
     js: Divergence
     layer_forwards: int
@@ -118,13 +156,20 @@ def finished_record(folder: Path, run_id: str) -> Record | None:
     return record if record is not None and record.run_id == run_id else None
 
 
-_PARTS: Mapping[str, Any] = {
-    "answers": Answers, "metric": Metric, "context": ContextSize, "js": Divergence, "seconds": Seconds
-}  # fmt: skip
+_PARTS: Mapping[str, Callable[[Any], Any]] = {
+    "demonstrations": lambda stored: Chosen(**stored),
+    "prompt_fingerprint": lambda stored: {name: Literal(**literal) for name, literal in stored.items()},
+    "answers": lambda stored: Answers(**stored),
+    "metric": Metric.of,
+    "other_metrics": lambda stored: [Metric.of(metric) for metric in stored],
+    "context": lambda stored: ContextSize(**stored),
+    "js": lambda stored: Divergence(**stored),
+    "seconds": lambda stored: Seconds(**stored),
+}
 
 
 def _part(name: str, stored: Mapping[str, Any]) -> Any:
-    return _PARTS[name](**stored[name]) if name in _PARTS else stored[name]
+    return _PARTS[name](stored[name]) if name in _PARTS else stored[name]
 
 
 def write_atomically(path: Path, text: str) -> None:

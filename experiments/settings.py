@@ -7,6 +7,8 @@ from omegaconf import DictConfig
 
 from emloc.errors import UserError
 
+ON_ERROR = ("raise", "skip")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -19,9 +21,12 @@ class Settings:
     """
 
     shots: int
+    demonstrations: str | None
     delta: float
+    ratios: list[float]
     budget: float | str
     seed: int
+    scoring: str
     limit: int | None
     heldout_js: int
     batch_size: int
@@ -30,6 +35,7 @@ class Settings:
     save_memory: bool
     save_kept: bool
     force: bool
+    on_error: str
 
     def __post_init__(self) -> None:
         for name, least in (("shots", 0), ("seed", 0), ("heldout_js", 0), ("batch_size", 1)):
@@ -39,6 +45,8 @@ class Settings:
         for name in ("save_memory", "save_kept", "force"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"Expected {name} to be true or false, but got {getattr(self, name)!r}.")
+        if self.on_error not in ON_ERROR:
+            raise UserError(f"Expected on_error to be one of {', '.join(ON_ERROR)}, but got {self.on_error!r}.")
         number = isinstance(self.delta, int | float) and not isinstance(self.delta, bool)
         if not number or not 0 <= self.delta <= math.log(2):
             raise UserError(f"Expected delta to be a number from 0 to ln 2 = 0.6931 (nats), but got {self.delta!r}.")

@@ -1,6 +1,6 @@
 """The table that a run prints."""
 
-from experiments.record import ContextSize, Divergence, Record
+from experiments.record import ContextSize, Divergence, Metric, Record
 
 _MB = 1e6
 
@@ -8,7 +8,7 @@ _MB = 1e6
 def summary(record: Record) -> str:
     """The record in a few aligned lines."""
     rows = [
-        (record.metric.name, _score(record)),
+        *((metric.name, _score(metric)) for metric in (record.metric, *record.other_metrics)),
         ("context", _context(record.context)),
         ("memory", f"{record.context.bytes_full / _MB:.2f} -> {record.context.bytes_kept / _MB:.2f} MB"),
         ("JS", _divergence(record.js)),
@@ -20,10 +20,10 @@ def summary(record: Record) -> str:
     return "\n".join([record.run_id, *(f"  {name:<{width}}  {text}" for name, text in rows)])
 
 
-def _score(record: Record) -> str:
-    metric = record.metric
+def _score(metric: Metric) -> str:
     stderr = "" if metric.stderr is None else f" ± {100 * metric.stderr:.1f}"
-    return f"{100 * metric.value:.1f}{stderr} %  (n = {metric.n:,})"
+    unit = f" {metric.unit}" if metric.unit else ""
+    return f"{100 * metric.value:.1f}{stderr}{unit}  (n = {metric.n:,})"
 
 
 def _context(size: ContextSize) -> str:

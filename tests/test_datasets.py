@@ -87,12 +87,12 @@ def test_glyphs_are_drawn_the_same_every_time() -> None:
 @pytest.mark.parametrize("make", [Digits, Glyphs100])
 def test_demonstrations_are_balanced_nested_and_seeded(make: Callable[[], Dataset]) -> None:
     dataset = make()
-    all_200 = dataset.demonstrations(200, 3)
+    all_200 = dataset.draw(200, 3)
     assert Counter(d.answer for d in all_200) == dict.fromkeys(dataset.classes, 200 // len(dataset.classes))
     assert set(Counter(d.answer for d in all_200[: len(dataset.classes)]).values()) == {1}
-    assert dataset.demonstrations(50, 3) == all_200[:50]
-    assert dataset.demonstrations(0, 3) == []
-    assert [d.id for d in dataset.demonstrations(200, 4)] != [d.id for d in all_200]
+    assert dataset.draw(50, 3) == all_200[:50]
+    assert dataset.draw(0, 3) == []
+    assert [d.id for d in dataset.draw(200, 4)] != [d.id for d in all_200]
     rounds = [tuple(d.answer for d in all_200[i : i + 10]) for i in range(0, 200, 10)]
     assert len(set(rounds)) == 20  # the order of the classes is not repeated
     assert all(d.question == dataset.question for d in all_200)
@@ -103,9 +103,9 @@ def test_query_and_exact_score() -> None:
     sample = dataset.samples()[0]
     query = dataset.query(sample)
     assert (query.visual, query.question, query.id) == (sample.visual, "Which digit?", sample.id)
-    assert dataset.score("Seven.", "seven") == 1.0
-    assert dataset.score("seven eight", "seven") == 0.0
-    assert dataset.metric.higher_is_better
+    assert dataset.agreement("Seven.", "seven") == 1.0
+    assert dataset.agreement("seven eight", "seven") == 0.0
+    assert dataset.score(sample.label, sample) == {"accuracy": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
 )
 def test_shots_that_cannot_be(shots: int, seed: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Digits().demonstrations(shots, seed)
+        Digits().draw(shots, seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ class DigitsWithoutNine(Digits):
 
 def test_a_class_that_nothing_demonstrates() -> None:
     with pytest.raises(UserError, match="dataset digits has none for 'nine'"):
-        DigitsWithoutNine().demonstrations(10, 0)
+        DigitsWithoutNine().draw(10, 0)
 
 
 def test_image_folder_reads_any_names_and_formats(tmp_path: Path) -> None:
@@ -158,14 +158,14 @@ def test_image_folder_reads_any_names_and_formats(tmp_path: Path) -> None:
     assert [sample.id for sample in dataset.samples()][:2] == ["val/café noir/0.png", "val/café noir/1.png"]
     assert all(isinstance(sample.visual, Path) for sample in dataset.pool())
     assert {load_image(sample.visual).mode for sample in dataset.pool()} == {"RGB"}
-    demonstrations = dataset.demonstrations(14, 0)
+    demonstrations = dataset.draw(14, 0)
     assert Counter(d.answer for d in demonstrations[:6]) == dict.fromkeys(dataset.classes, 2)
     assert {d.answer for d in demonstrations[6:]} == {"猫"}  # the others are used up
 
 
 def test_image_folder_scores_letters_by_case_where_both_are_classes(tmp_path: Path) -> None:
     dataset = ImageFolder(root=make_folder(tmp_path, ["A", "a", "B"], ["A"], 1))
-    assert (dataset.score("A", "A"), dataset.score("a", "A"), dataset.score("b.", "B")) == (1.0, 0.0, 1.0)
+    assert (dataset.agreement("A", "A"), dataset.agreement("a", "A"), dataset.agreement("b.", "B")) == (1.0, 0.0, 1.0)
 
 
 def test_a_corrupt_image_is_named_when_it_is_opened(tmp_path: Path) -> None:
@@ -225,11 +225,11 @@ def test_imagenet_takes_its_hundred_classes_out_of_the_whole_tree(imagenet: Path
     assert labels(dataset.pool()) == dict.fromkeys(dataset.classes, 3)
     assert labels(dataset.samples()) == dict.fromkeys(dataset.classes, 2)
     assert dataset.samples()[0].id == "val/n01440764/ILSVRC2012_val_00000000.JPEG"
-    demonstrations = dataset.demonstrations(200, 0)
+    demonstrations = dataset.draw(200, 0)
     assert Counter(d.answer for d in demonstrations) == {f"{name}.": 2 for name in dataset.classes}
     assert (dataset.visual_tokens, dataset.max_new_tokens) == (64, 32)
-    assert load_image(dataset.samples()[-1].image).size == (9, 12)
-    assert dataset.score("A Great white SHARK.", "great white shark") == 1.0
+    assert load_image(dataset.samples()[-1].visual).size == (9, 12)
+    assert dataset.agreement("A Great white SHARK.", "great white shark") == 1.0
 
 
 def test_imagenet_inside_the_layout_of_the_paper(imagenet: Path, tmp_path: Path) -> None:
@@ -240,10 +240,10 @@ def test_imagenet_inside_the_layout_of_the_paper(imagenet: Path, tmp_path: Path)
 def test_imagenet_answers_in_code_words_have_no_full_stop(imagenet: Path) -> None:
     dataset = ImageNet100(root=imagenet)
     code = AnswerCode.for_classes(dataset.classes, ["hen", *(f"word{i}" for i in range(100))])
-    answers = [d.answer for d in dataset.demonstrations(100, 0, code=code)]
+    answers = [d.answer for d in dataset.draw(100, 0, code=code)]
     assert {code.decode(answer) for answer in answers} == set(dataset.classes)
     assert "hen" in answers
-    plain = dataset.demonstrations(100, 0, code=AnswerCode())
+    plain = dataset.draw(100, 0, code=AnswerCode())
     assert all(d.answer.endswith(".") for d in plain)
 
 
@@ -271,4 +271,5 @@ def test_each_configuration_is_its_class_with_its_defaults(path: Path) -> None:
     dataset = get_class(str(options.pop("_target_")))
     assert issubclass(dataset, Dataset)
     assert dataset.name == path.stem
-    assert options == {field.name: field.default for field in fields(dataset)}
+    assert options.pop("demonstrations") == "${demonstrations}"
+    assert options == {field.name: field.default for field in fields(dataset) if field.name != "demonstrations"}

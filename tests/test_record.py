@@ -13,18 +13,22 @@ from PIL import Image
 from emloc import Compression, Method, load_backbone
 from emloc.backbones.base import Backbone
 from experiments import progress as progress_module
-from experiments.assembly import context_size, metric
-from experiments.evaluate import Prediction
+from experiments.assembly import context_size
+from experiments.breakdown import Scored, measured
 from experiments.metrics import MetricSpec
 from experiments.picture import draw_layers
 from experiments.progress import progress
 from experiments.provenance import demonstrations_id, git_state, peak_memory_bytes, versions
 from experiments.record import (
     LAYER_COLUMNS,
+    SCHEMA,
     Answers,
+    Chosen,
     ContextSize,
     Divergence,
+    Literal,
     Metric,
+    Part,
     Record,
     Seconds,
     finished_record,
@@ -36,13 +40,17 @@ from tests.lively import demonstrations
 from tests.matrix import METHODS
 
 RECORD = Record(
-    schema=1,
+    schema=SCHEMA,
     status="complete",
     run_id="emloc-digits-tiny-200-0.005-0a1b2c3d",
     config={"shots": 200},
     demonstrations_id="0011",
+    demonstrations=Chosen("balanced", ["a", "b"]),
+    prompt_fingerprint={"question": Literal(13, "00ff")},
     answers=Answers(True, {"cat": "bodi"}),
-    metric=Metric("accuracy", 0.875, 0.0123, 1000, True, {"cat": 0.875}),
+    metric=Metric("accuracy", 0.875, 0.0123, 1000, True, {"cat": Part(0.875, 0.0123, 1000)}),
+    other_metrics=[Metric("IoU", 0.5, None, 1, True, {}, "")],
+    skipped={"c": "it is no image"},
     context=ContextSize(6600, 1320.5, [1320, 1321], 4.9981, 54_000_000, 10_800_000),
     js=Divergence(0.005, [0.001, 0.0042], None),
     layer_forwards=1234,
@@ -83,9 +91,10 @@ def test_record_has_the_keys_of_the_contract(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "record.json").read_text())
     assert set(stored) >= {
         "schema", "status", "run_id", "config", "demonstrations_id", "metric", "context", "js", "layer_forwards",
-        "seconds", "queries_per_second", "peak_memory_bytes", "device", "dtype", "versions", "git", "answers",
+        "seconds", "queries_per_second", "peak_memory_bytes", "device", "dtype", "versions", "git", "answers", "demonstrations",
+        "prompt_fingerprint", "other_metrics", "skipped", "notes",
     }  # fmt: skip
-    assert set(stored["metric"]) == {"name", "value", "stderr", "n", "higher_is_better", "parts"}
+    assert set(stored["metric"]) == {"name", "value", "stderr", "n", "higher_is_better", "parts", "unit"}
     assert set(stored["context"]) == {
         "tokens_full", "tokens_kept_mean", "tokens_kept_per_layer", "compression", "bytes_full", "bytes_kept"
     }  # fmt: skip
@@ -99,7 +108,7 @@ def test_only_a_complete_record_of_this_run_counts(tmp_path: Path) -> None:
     for record in (replace(RECORD, status="running"), replace(RECORD, schema=0), replace(RECORD, run_id="other")):
         record.write(path)
         assert finished_record(tmp_path, RECORD.run_id) is None
-    path.write_text('{"schema": 1, "status": "complete"}')
+    path.write_text(f'{{"schema": {SCHEMA}, "status": "complete"}}')
     assert finished_record(tmp_path, RECORD.run_id) is None
 
 
@@ -186,12 +195,12 @@ def test_table_of_a_run_without_context_and_with_one_query() -> None:
     assert "no context" in summary(record)
 
 
-def test_metric_parts_are_class_means() -> None:
-    predictions = [Prediction(str(n), label, "", "", score, 0.0) for n, (label, score) in enumerate(
-        [("cat", 1.0), ("cat", 0.0), ("dog", 1.0)])]  # fmt: skip
-    found = metric(MetricSpec("accuracy"), predictions)
-    assert found.parts == {"cat": 0.5, "dog": 1.0}
-    assert found.value == pytest.approx(2 / 3)
+def test_metrics_have_an_error_in_every_part() -> None:
+    answers = [("cat", 1.0), ("cat", 0.0), ("dog", 1.0)]
+    found = measured(MetricSpec("accuracy"), [Scored({"accuracy": score}, (label,)) for label, score in answers])
+    assert found.parts == {"cat": Part(0.5, 0.5, 2), "dog": Part(1.0, None, 1)}
+    assert (found.value, found.n) == (pytest.approx(2 / 3), 3)
+    assert found.stderr == pytest.approx(1 / 3)
 
 
 def test_demonstrations_id_depends_on_everything() -> None:

@@ -1,40 +1,74 @@
-"""What a dataset is: candidates for demonstrations, evaluation samples, a question, and a score."""
+"""What a dataset is: candidates for demonstrations, evaluation samples, and how an answer is read and scored."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
-
-from emloc.errors import UserError
-from emloc.prompt import Demonstration, ImageLike, Query
+from emloc.errors import UserError, nearest
+from emloc.prompt import Demonstration, Query, Visual
+from experiments.breakdown import Scored, measured
 from experiments.codewords import AnswerCode
-from experiments.metrics import MetricSpec, exact_match
+from experiments.datasets.choice import balanced
+from experiments.metrics import MetricSpec
+from experiments.record import Metric
+
+RULES = ("balanced", "first", "reference")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and its class name. `id` is unique in its dataset; a path is opened when the image is used."""
+    """One task of a dataset.
+
+    Attributes
+    ----------
+    id
+        Unique in its dataset.
+    visual
+        Image, path, function that reads the image, or video; opened when it is used. None: text only.
+    label
+        What a demonstration answers, and what the record names as the target: class name, option letter, caption.
+    question
+        The text of the user turn.
+    group
+        What `demonstrations=balanced` balances; empty: the label.
+    parts
+        Names of the parts of the dataset that the sample counts in; empty: the label's.
+    reference
+        What an answer is scored against, where that is more than the label.
+    problem
+        Why the sample cannot be used, as a sentence; None: it can.
+    """
 
     id: str
-    visual: ImageLike
+    visual: Visual | None
     label: str
+    question: str
+    group: str = ""
+    parts: tuple[str, ...] = ()
+    reference: Any = None
+    problem: str | None = None
+
+    @property
+    def counts_in(self) -> tuple[str, ...]:
+        """The parts of the dataset that the sample counts in."""
+        return self.parts or (self.label,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(ABC):
-    """A classification task; subclasses say where its images come from.
+    """A task to adapt to.
 
     Parameters
     ----------
-    question
-        The text of every user turn.
     max_new_tokens
         Tokens that an answer may have.
     visual_tokens
-        Tokens that each image is resized to; None: what the model's image processor makes of it.
+        Tokens that each image (each step of two frames of a video) is resized to; None: what the model's image
+        processor makes of it.
+    demonstrations
+        How they are chosen: `balanced` (by class, drawn with the seed), `first` (of the pool, in its order),
+        `reference` (as the paper's public implementation does, whatever the seed). None: `usual`.
 
     Raises
     ------
@@ -43,18 +77,19 @@ class Dataset(ABC):
     """
 
     name: ClassVar[str]
-    metric: ClassVar[MetricSpec] = MetricSpec("accuracy")
+    metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("accuracy"),)  # the first is the one that is compared
+    usual: ClassVar[str] = "balanced"
+    stop: ClassVar[str | None] = None  # what follows this text in an answer is left away
 
-    question: str = "What is this?"
     max_new_tokens: int = 8
     visual_tokens: int | None = None
+    demonstrations: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.question, str) or not self.question.strip():
-            raise UserError(f"dataset.question must be a text that is not empty, but got {self.question!r}.")
-        _check_whole("dataset.max_new_tokens", self.max_new_tokens, least=1)
+        check_whole("dataset.max_new_tokens", self.max_new_tokens, least=1)
         if self.visual_tokens is not None:
-            _check_whole("dataset.visual_tokens", self.visual_tokens, least=1)
+            check_whole("dataset.visual_tokens", self.visual_tokens, least=1)
+        check_choice("demonstrations", self.rule, RULES)
 
     @abstractmethod
     def pool(self) -> Sequence[Sample]:
@@ -64,75 +99,77 @@ class Dataset(ABC):
     def samples(self) -> Sequence[Sample]:
         """All evaluation samples, in a fixed order; none of them is in the pool."""
 
+    @abstractmethod
+    def score(self, prediction: str, sample: Sample) -> Mapping[str, float]:
+        """The scores of an answer, under the names of `metrics`."""
+
     @property
     @abstractmethod
+    def prompts(self) -> Mapping[str, str]:
+        """The constant texts that questions are made with, by name: what the record has fingerprints of."""
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """The class names, in a fixed order."""
+        """All labels, in a fixed order, where answers are one of a few; empty where they are free text."""
+        return ()
 
-    def demonstrations(self, shots: int, seed: int, *, code: AnswerCode | None = None) -> list[Demonstration]:
-        """The first `shots` demonstrations of the class-balanced order of `seed` (see `balanced_order`).
+    @property
+    def rule(self) -> str:
+        """How demonstrations are chosen."""
+        return self.demonstrations or self.usual
 
-        Fewer shots with the same seed are the beginning of more shots. With fewer shots than classes, some classes
-        have no demonstration. `code` says how class names are written; without it, as `answer` has it.
+    def draw(self, shots: int, seed: int, *, code: AnswerCode | None = None) -> list[Demonstration]:
+        """The demonstrations, by `rule`; `code` says how labels are written, without it they are as `answer` has it.
+
+        Balanced and first: fewer shots with the same seed are the beginning of more shots.
 
         Raises
         ------
         UserError
-            If the pool has no `shots` demonstrations, or nothing of a class that has evaluation samples.
+            If the pool has no `shots` demonstrations, or not the right ones.
         """
+        check_whole("shots", shots, least=0)
+        check_whole("seed", seed, least=0)
         pool = self.pool()
-        self._check_demonstrations(pool, shots, seed)
-        chosen = islice(balanced_order(pool, seed), shots)
-        return [self.solved(sample, code=code) for sample in chosen]
+        if shots > len(pool):
+            raise UserError(f"Dataset {self.name} has {len(pool)} demonstrations, but shots={shots}; ask for fewer.")
+        chosen = {"balanced": self._balanced, "first": self._first, "reference": self.reference_choice}[self.rule]
+        return [self.solved(sample, code=code) for sample in chosen(shots, seed)]
+
+    def reference_choice(self, shots: int, seed: int) -> Sequence[Sample]:
+        """The demonstrations of the paper's public implementation."""
+        raise UserError(
+            f"Expected demonstrations to be balanced or first, but got reference: the paper has no {self.name}."
+        )
 
     def solved(self, sample: Sample, *, code: AnswerCode | None = None) -> Demonstration:
         """The sample with its answer, written in code words where the model knows no others."""
-        answer = code.encode(sample.label) if code is not None and code.closed else self.answer(sample.label)
-        return Demonstration(sample.visual, self.question, answer, sample.id)
+        if sample.problem:
+            raise UserError(f"Expected demonstrations that can be used, but {sample.problem}")
+        answer = code.encode(sample.label) if code is not None and code.closed else self.answer(sample)
+        return Demonstration(sample.visual, sample.question, answer, sample.id)
 
     def query(self, sample: Sample) -> Query:
         """The sample as a question."""
-        return Query(sample.visual, self.question, sample.id)
+        return Query(sample.visual, sample.question, sample.id)
 
-    def answer(self, label: str) -> str:
-        """The answer that a demonstration of this class gives, for a model that answers in free text."""
-        return label
+    def answer(self, sample: Sample) -> str:
+        """The answer that a demonstration gives, for a model that answers in free text."""
+        return sample.label
 
-    def score(self, prediction: str, label: str) -> float:
-        """The score of an answer (0 to 1): `exact_match` among the classes."""
-        return exact_match(prediction, label, classes=self.classes)
+    def read(self, text: str) -> str:
+        """The part of a model's text that is scored."""
+        return text if self.stop is None else text.split(self.stop)[0].strip()
 
-    def _check_demonstrations(self, pool: Sequence[Sample], shots: int, seed: int) -> None:
-        _check_whole("shots", shots, least=0)
-        _check_whole("seed", seed, least=0)
-        if shots > len(pool):
-            raise UserError(f"Dataset {self.name} has {len(pool)} demonstrations, but shots={shots}; ask for fewer.")
-        check_covered((s.label for s in self.samples()), {s.label for s in pool}, self.name)
+    def summarise(self, scored: Sequence[Scored]) -> list[Metric]:
+        """The dataset's metrics, in the order of `metrics`: by default means over all answers, and of every part."""
+        return [measured(spec, scored) for spec in self.metrics]
 
+    def _balanced(self, shots: int, seed: int) -> Sequence[Sample]:
+        return balanced(self.pool(), seed)[:shots]
 
-def balanced_order(pool: Sequence[Sample], seed: int) -> Iterator[Sample]:
-    """The whole pool, class-balanced: rounds in which every class that has an image left gives one.
-
-    The order of the classes is drawn anew for every round, the order of the images within a class once.
-    """
-    rng = np.random.default_rng(seed)
-    by_class: dict[str, list[Sample]] = {}
-    for sample in pool:
-        by_class.setdefault(sample.label, []).append(sample)
-    shuffled = [[members[i] for i in rng.permutation(len(members))] for members in by_class.values()]
-    for turn in range(max(map(len, shuffled), default=0)):
-        left = [members for members in shuffled if len(members) > turn]
-        yield from (left[i][turn] for i in rng.permutation(len(left)))
-
-
-def check_covered(evaluated: Iterable[str], demonstrated: set[str], dataset: str) -> None:
-    """UserError naming the classes that are to be evaluated but can have no demonstration."""
-    missing = [label for label in dict.fromkeys(evaluated) if label not in demonstrated]
-    if missing:
-        raise UserError(
-            f"Every class that is evaluated needs demonstrations, but dataset {dataset} has none for "
-            f"{named(missing)}; add images to train/ or remove the class from val/."
-        )
+    def _first(self, shots: int, _seed: int) -> Sequence[Sample]:
+        return self.pool()[:shots]
 
 
 def named(names: Sequence[str], most: int = 5) -> str:
@@ -141,6 +178,21 @@ def named(names: Sequence[str], most: int = 5) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def _check_whole(option: str, value: object, *, least: int) -> None:
+def check_whole(option: str, value: object, *, least: int) -> None:
+    """UserError unless the value is a whole number from `least` up."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{option} must be a whole number from {least} up, but got {value!r}.")
+
+
+def check_text(option: str, value: object) -> None:
+    """UserError unless the value is a text with something in it."""
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{option} must be a text that is not empty, but got {value!r}.")
+
+
+def check_choice(option: str, value: object, known: Sequence[str]) -> None:
+    """UserError unless the value is one of the known ones."""
+    if value not in known:
+        raise UserError(
+            f"Expected {option} to be one of {', '.join(known)}, but got {value!r}.{nearest(str(value), known)}"
+        )

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from experiments.datasets.base import Dataset, Sample
+from experiments.datasets.base import Sample
+from experiments.datasets.classification import Classification
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PER_CLASS = 20  # demonstrations in the pool
@@ -18,7 +19,7 @@ _SEED = 0  # of the choice of the pool: the same at every run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(Dataset):
+class Digits(Classification):
     """200 demonstrations (20 of each digit) and the other 1,597 images as queries, the same at every shot count.
 
     The images are given as they are, mode "L", 8 x 8 pixels, white on black; the image processor resizes them.
@@ -42,13 +43,12 @@ class Digits(Dataset):
         rng = np.random.default_rng(_SEED)
         chosen = [rng.choice(np.flatnonzero(targets == digit), PER_CLASS, replace=False) for digit in range(10)]
         demonstrations = set(np.concatenate(chosen).tolist())
-        samples = [_sample(*row) for row in zip(range(len(targets)), images, targets, strict=True)]
+        samples = [self._sample(*row) for row in zip(range(len(targets)), images, targets, strict=True)]
         return (
             [sample for index, sample in enumerate(samples) if index in demonstrations],
             [sample for index, sample in enumerate(samples) if index not in demonstrations],
         )
 
-
-def _sample(index: int, pixels: np.ndarray, target: int) -> Sample:
-    grey = np.rint(pixels.reshape(8, 8) * 255 / _WHITE).astype(np.uint8)
-    return Sample(f"digits/{index:04d}", Image.fromarray(grey), CLASSES[target])
+    def _sample(self, index: int, pixels: np.ndarray, target: int) -> Sample:
+        grey = np.rint(pixels.reshape(8, 8) * 255 / _WHITE).astype(np.uint8)
+        return self.sample(f"digits/{index:04d}", Image.fromarray(grey), CLASSES[target])

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from experiments.datasets.base import Dataset, Sample
+from experiments.datasets.base import Sample
+from experiments.datasets.classification import Classification
 from experiments.drawing import HELD_OUT_CHARACTERS, draw_character
 
 POOL_PER_CLASS = 2
@@ -17,7 +18,7 @@ _SEED = 100  # of the drawings: the same at every run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Glyphs100(Dataset):
+class Glyphs100(Classification):
     """200 demonstrations (2 per class) and 1,000 queries (10 per class); a class is called by its Unicode name.
 
     Every drawing has a font, a warp and a blur of its own, from a fixed seed; drawn once and kept.
@@ -39,16 +40,15 @@ class Glyphs100(Dataset):
 
     @cached_property
     def _drawings(self) -> list[list[Sample]]:
-        return [_draw(index, character) for index, character in enumerate(HELD_OUT_CHARACTERS)]
+        return [self._draw(index, character) for index, character in enumerate(HELD_OUT_CHARACTERS)]
+
+    def _draw(self, index: int, character: str) -> list[Sample]:
+        rng, name = np.random.default_rng((_SEED, index)), _class_name(character)
+        return [
+            self.sample(f"glyphs100/{ord(character):04x}/{number}", draw_character(character, rng), name)
+            for number in range(POOL_PER_CLASS + QUERIES_PER_CLASS)
+        ]
 
 
 def _class_name(character: str) -> str:
     return unicodedata.name(character).lower()
-
-
-def _draw(index: int, character: str) -> list[Sample]:
-    rng = np.random.default_rng((_SEED, index))
-    return [
-        Sample(f"glyphs100/{ord(character):04x}/{number}", draw_character(character, rng), _class_name(character))
-        for number in range(POOL_PER_CLASS + QUERIES_PER_CLASS)
-    ]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from emloc.errors import UserError
-from experiments.datasets.base import Dataset, Sample, check_covered, named
+from experiments.datasets.base import Sample, named
+from experiments.datasets.classification import Classification, check_covered
 from experiments.metrics import bare
 
 FORMATS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -18,7 +19,7 @@ ClassImages = dict[str, list[Path]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder(Dataset):
+class ImageFolder(Classification):
     """Classes are folders and are called by the folder's name; files are taken in the order of their names.
 
     Hidden entries and files that are not images are passed over. A class may be in train/ only.
@@ -58,7 +59,9 @@ class ImageFolder(Dataset):
 
     def _samples(self, split: str, images: ClassImages) -> list[Sample]:
         return [
-            Sample(f"{split}/{label}/{file.name}", file, label) for label, files in images.items() for file in files
+            self.sample(f"{split}/{label}/{file.name}", file, label)
+            for label, files in images.items()
+            for file in files
         ]
 
 

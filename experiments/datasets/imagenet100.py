@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from emloc.errors import UserError
-from experiments.datasets.base import Dataset, Sample, named
+from experiments.datasets.base import Sample, named
+from experiments.datasets.classification import Classification
 from experiments.datasets.image_folder import ClassImages, checked_root, class_images
 from experiments.metrics import MetricSpec, normalised_substring
 
@@ -26,7 +27,7 @@ def class_names() -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNet100(Dataset):
+class ImageNet100(Classification):
     """`train/<wnid>/*` are the candidates for demonstrations, `val/<wnid>/*` the queries (5,000 when complete).
 
     200 shots are two images of each class. The paper's own 200 images are a fixed choice that its authors drew, and the
@@ -40,7 +41,7 @@ class ImageNet100(Dataset):
     """
 
     name: ClassVar[str] = "imagenet100"
-    metric: ClassVar[MetricSpec] = MetricSpec("substring accuracy")
+    metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("substring accuracy"),)
 
     root: str | Path | None = None
     question: str = "Which category is this image?"
@@ -67,10 +68,10 @@ class ImageNet100(Dataset):
     def classes(self) -> tuple[str, ...]:
         return tuple(class_names().values())
 
-    def answer(self, label: str) -> str:
-        return f"{label}."
+    def answer(self, sample: Sample) -> str:
+        return f"{sample.label}."
 
-    def score(self, prediction: str, label: str) -> float:
+    def agreement(self, prediction: str, label: str) -> float:
         return normalised_substring(prediction, label)
 
     @cached_property
@@ -83,7 +84,9 @@ class ImageNet100(Dataset):
     def _samples(self, split: str, images: ClassImages) -> list[Sample]:
         names = class_names()
         return [
-            Sample(f"{split}/{wnid}/{file.name}", file, names[wnid]) for wnid, files in images.items() for file in files
+            self.sample(f"{split}/{wnid}/{file.name}", file, names[wnid])
+            for wnid, files in images.items()
+            for file in files
         ]
 
 

@@ -1,0 +1,57 @@
+"""Datasets of images and class names, with one question for all of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from emloc.errors import UserError
+from emloc.prompt import Visual
+from experiments.datasets.base import Dataset, Sample, check_text, named
+from experiments.metrics import exact_match
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Dataset):
+    """Name the class of an image; subclasses say where the images come from.
+
+    With fewer shots than classes, some classes have no demonstration.
+
+    Parameters
+    ----------
+    question
+        The text of every user turn.
+    """
+
+    question: str = "What is this?"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_text("dataset.question", self.question)
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        return {"question": self.question}
+
+    def score(self, prediction: str, sample: Sample) -> Mapping[str, float]:
+        return {self.metrics[0].name: self.agreement(prediction, sample.label)}
+
+    def agreement(self, prediction: str, label: str) -> float:
+        """The score of an answer (0 to 1): `exact_match` among the classes."""
+        return exact_match(prediction, label, classes=self.classes)
+
+    def sample(self, id: str, visual: Visual, label: str) -> Sample:
+        """An image of a class, with the dataset's question."""
+        return Sample(id, visual, label, self.question)
+
+    def _balanced(self, shots: int, seed: int) -> Sequence[Sample]:
+        check_covered((s.label for s in self.samples()), {s.label for s in self.pool()}, self.name)
+        return super()._balanced(shots, seed)
+
+
+def check_covered(evaluated: Iterable[str], demonstrated: set[str], dataset: str) -> None:
+    """UserError naming the classes that are to be evaluated but can have no demonstration."""
+    missing = [label for label in dict.fromkeys(evaluated) if label not in demonstrated]
+    if missing:
+        raise UserError(
+            f"Every class that is evaluated needs demonstrations, but dataset {dataset} has none for "
+            f"{named(missing)}; add images to train/ or remove the class from val/."
+        )
