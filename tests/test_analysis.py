@@ -154,12 +154,12 @@ def test_unfinished_run(sweep: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"schema": 1, "status": "comp', "cannot be read"),
+        ('{"schema": 2, "status": "comp', "cannot be read"),
         ("[1, 2]", "is not a record of a run"),
         ("{}", "is not a record of a run"),
-        ('{"schema": 2, "status": "complete"}', "is of schema 2, but 1"),
-        ('{"schema": 1, "status": "running"}', "has the status 'running'"),
-        ('{"schema": 1, "status": "complete"}', "is damaged (KeyError: 'config')"),
+        ('{"schema": 1, "status": "complete"}', "is of schema 1, but 2"),
+        ('{"schema": 2, "status": "running"}', "has the status 'running'"),
+        ('{"schema": 2, "status": "complete"}', "is damaged (KeyError: 'config')"),
     ],
 )
 def test_unusable_record(sweep: Path, text: str, reason: str) -> None:

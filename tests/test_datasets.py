@@ -98,6 +98,16 @@ def test_demonstrations_are_balanced_nested_and_seeded(make: Callable[[], Datase
     assert all(d.question == dataset.question for d in all_200)
 
 
+def test_demonstrations_by_rule() -> None:
+    first = Digits(demonstrations="first")
+    assert [d.id for d in first.draw(30, 3)] == [sample.id for sample in first.pool()[:30]]
+    assert (first.rule, Digits().rule) == ("first", "balanced")
+    with pytest.raises(UserError, match="balanced or first, but got reference: the paper has no digits"):
+        Digits(demonstrations="reference").draw(10, 0)
+    with pytest.raises(UserError, match="one of balanced, first, reference, but got 'frist'. Did you mean 'first'"):
+        Digits(demonstrations="frist")
+
+
 def test_query_and_exact_score() -> None:
     dataset = Digits(question="Which digit?")
     sample = dataset.samples()[0]

@@ -44,11 +44,29 @@ def test_interrupted_run_goes_on(options: list[str], data: Path, tmp_path: Path,
     broken.write_bytes(good[:60])
     with pytest.raises(UserError, match=r"dog/1\.png"):
         execute(*options)
-    assert len(answered) == 6  # the batches before
+    assert len(answered) == 7  # all before the broken one
     assert not (tmp_path / "run" / "record.json").exists()
     broken.write_bytes(good)
     assert comparable(execute(*options)) == comparable(whole)
     assert sorted(answered) == sorted(str(line["id"]) for line in lines(tmp_path / "whole"))  # each exactly once
+
+
+def test_a_bad_query_may_be_skipped(options: list[str], data: Path, tmp_path: Path, answered: list[str]) -> None:
+    broken = data / "val" / "dog" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    record = execute(*options, "on_error=skip")
+    assert record.metric.n == len(lines(tmp_path / "run")) == len(answered) == 11
+    assert list(record.skipped) == ["val/dog/1.png"]
+    assert "dog/1.png is not one" in record.skipped["val/dog/1.png"]
+    assert any("1 of 12 queries could not be asked" in note for note in record.notes)
+
+
+def test_a_run_without_any_good_query_says_so(options: list[str], data: Path, tmp_path: Path) -> None:
+    for path in (data / "val").rglob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match="there is none; the first: .*cat/0.png"):
+        execute(*options, "on_error=skip")
+    assert not (tmp_path / "run" / "record.json").exists()
 
 
 @pytest.mark.parametrize("damage", [b'{"id": "val/dog/5.png", "tar', b"\0\0\0\0\n", b"[1]\n", b'{"id": "x"}\n'])

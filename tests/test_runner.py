@@ -113,7 +113,7 @@ def test_limit_is_spread_over_the_classes(options: list[str], tmp_path: Path) ->
 
 
 def test_spread_out() -> None:
-    samples = [Sample(str(number), Path(), "") for number in range(10)]
+    samples = [Sample(str(number), Path(), "", "") for number in range(10)]
     assert [sample.id for sample in spread_out(samples, 3)] == ["1", "5", "8"]
     assert spread_out(samples, None) == spread_out(samples, 99) == samples
 
