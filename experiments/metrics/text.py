@@ -1,18 +1,7 @@
-"""Scores of one answer, and their mean. Pure functions; every score is between 0 and 1, higher is better."""
+"""Scores of an answer that is compared as text. Every score is between 0 and 1, higher is better."""
 
-import statistics
 import unicodedata
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class MetricSpec:
-    """What a dataset reports: the name of its metric, which way is up, and the unit of a hundred times its value."""
-
-    name: str
-    higher_is_better: bool = True
-    unit: str = "%"  # empty for scores that are no share of anything, such as CIDEr
+from collections.abc import Collection
 
 
 def normalised_substring(prediction: str, reference: str) -> float:
@@ -40,17 +29,6 @@ def exact_match(prediction: str, reference: str, *, classes: Collection[str] = (
 def bare(text: str) -> str:
     """The text in Unicode normal form C, without outer white space and trailing full stops."""
     return unicodedata.normalize("NFC", text).strip().rstrip(".").rstrip()
-
-
-def mean_and_stderr(scores: Sequence[float]) -> tuple[float, float | None]:
-    """The mean, and its standard error: the sample standard deviation (n - 1) over the square root of n.
-
-    The standard error of a single score is unknown: None, not 0. ValueError if there are no scores.
-    """
-    if not scores:
-        raise ValueError("the mean of no scores is undefined")
-    mean = statistics.fmean(scores)
-    return mean, statistics.stdev(scores, mean) / len(scores) ** 0.5 if len(scores) > 1 else None
 
 
 def _squeezed(text: str) -> str:
