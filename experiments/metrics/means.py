@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """What a dataset reports: the name of its metric, and which way is up."""
+    """What a dataset reports: the name of its metric, which way is up, and the unit of a hundred times its value."""
 
     name: str
     higher_is_better: bool = True
+    unit: str = "%"  # empty for scores that are no share of anything, such as CIDEr
 
 
 @dataclass(frozen=True)
