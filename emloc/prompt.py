@@ -5,6 +5,7 @@ spans are found by construction and never by searching for a token id: user text
 "assistant" or a marker such as ``<|im_end|>`` cannot move them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from emloc.errors import UserError
 from emloc.video import Video
 
-ImageLike = Image.Image | Path
+ImageLike = Image.Image | Path | Callable[[], Image.Image]  # the last reads it when it is used
 Visual = ImageLike | Video
 
 
@@ -107,7 +108,7 @@ class ChatFormat:
 
 
 def load_image(image: ImageLike) -> Image.Image:
-    """Return the RGB image, reading it if a path is given.
+    """Return the RGB image, reading it if a path or a function that reads it is given.
 
     Raises
     ------
@@ -116,6 +117,8 @@ def load_image(image: ImageLike) -> Image.Image:
     """
     if isinstance(image, Image.Image):
         return image.convert("RGB")
+    if not isinstance(image, Path):
+        return image().convert("RGB")
     try:
         with Image.open(image) as opened:
             return opened.convert("RGB")

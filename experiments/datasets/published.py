@@ -1,0 +1,122 @@
+"""Benchmarks as the paper's public implementation uses them: one split, a part of which gives the demonstrations."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, get_args
+
+from emloc.errors import UserError, nearest
+from emloc.prompt import Visual
+from experiments.datasets.base import Dataset, Sample, check_choice, check_whole
+from experiments.datasets.choice import reference_draw
+from experiments.datasets.source import Row, Table, load_table
+from experiments.metrics import Scoring
+
+SCORINGS = get_args(Scoring)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(Dataset):
+    """A split of a dataset on the Hub, cut into a pool of demonstrations and the rows that are evaluated.
+
+    The pool is 100 rows that the public implementation's generator draws; the others are evaluated in their order. So
+    it is at any number of shots, zero included, and scores can be compared with those of that implementation, not with
+    those of a whole official split. Rows of pool and evaluation can share an image, a video or a drawing.
+
+    Parameters
+    ----------
+    scoring
+        `reference`: as the public implementation reads an answer, with its accidents; `strict`: without them.
+    path
+        The user's copy (see `load_table`); None: the Hub.
+    rows
+        How many rows the split must have; None: any number. With another number, other rows are drawn.
+    pool_size
+        Rows that the demonstrations are chosen from.
+    prompt
+        The constant texts of the user turn, by name. The wording is ours; where the public implementation's text is
+        put in its place, the record's fingerprint tells whether it is the same.
+    """
+
+    hub_id: ClassVar[str]
+    split: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]  # that samples are made of, without those of images
+    visual_columns: ClassVar[tuple[str, ...]] = ("image",)
+    wording: ClassVar[Mapping[str, str]]
+    usual: ClassVar[str] = "reference"
+    stop: ClassVar[str | None] = "\n\n"
+
+    scoring: Scoring = "reference"
+    path: str | Path | None = None
+    rows: int | None = None
+    pool_size: int = 100
+    prompt: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("scoring", self.scoring, SCORINGS)
+        check_whole("dataset.pool_size", self.pool_size, least=0)
+        for name, text in self.prompt.items():
+            if name not in self.wording:
+                known = ", ".join(self.wording)
+                raise UserError(f"Expected dataset.prompt to have {known}; got {name!r}.{nearest(name, self.wording)}")
+            if not isinstance(text, str):
+                raise UserError(f"Expected dataset.prompt.{name} to be a text, but got {text!r}.")
+
+    @abstractmethod
+    def sample(self, id: str, row: Row, visual: Visual) -> Sample:
+        """The sample of a row; UserError, as `Row` raises it, if a cell cannot be used."""
+
+    def visual(self, table: Table, number: int, row: Row) -> Visual:
+        """What a row shows: by default the image in its first visual column."""
+        return table.image(number, self.visual_columns[0])
+
+    def pool(self) -> Sequence[Sample]:
+        return self._split[0]
+
+    def samples(self) -> Sequence[Sample]:
+        return self._split[1]
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        return {**self.wording, **self.prompt}
+
+    def reference_choice(self, shots: int, seed: int) -> Sequence[Sample]:
+        """A draw from the pool, in the order drawn: the same at every seed."""
+        pool = self.pool()
+        return [pool[number] for number in reference_draw(len(pool), shots)]
+
+    @cached_property
+    def _split(self) -> tuple[list[Sample], list[Sample]]:
+        samples = self._samples(load_table(self.hub_id, self.split, self.path))
+        drawn = reference_draw(len(samples), self.pool_size)
+        taken = set(drawn)
+        return [samples[number] for number in drawn], [s for number, s in enumerate(samples) if number not in taken]
+
+    def _samples(self, table: Table) -> list[Sample]:
+        table.check([*self.columns, *self.visual_columns])
+        self._check_size(table)
+        rows = table.rows(self.columns)
+        return [self._made(table, number, row) for number, row in enumerate(rows)]
+
+    def _made(self, table: Table, number: int, row: Row) -> Sample:
+        name = f"{self.split}/{number}"
+        try:
+            return self.sample(name, row, self.visual(table, number, row))
+        except UserError as problem:  # told when the sample is used: one bad row does not lose the others
+            return Sample(name, None, "", "", problem=str(problem))
+
+    def _check_size(self, table: Table) -> None:
+        if self.rows is not None and len(table) != self.rows:
+            raise UserError(
+                f"Expected {self.rows} rows in split {self.split} of {self.name}, but found {len(table)} in "
+                f"{table.where}; the demonstrations are drawn from the whole split, so complete it, or accept other "
+                "demonstrations and queries with dataset.rows=null."
+            )
+        if len(table) <= self.pool_size:
+            raise UserError(
+                f"Expected more than {self.pool_size} rows in {table.where}, as so many are set aside for "
+                f"demonstrations, but found {len(table)}; use more rows or a smaller dataset.pool_size."
+            )

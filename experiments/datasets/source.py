@@ -1,0 +1,194 @@
+"""Rows of a published dataset: from the Hub (or its cache), or from the user's own copy of it."""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from emloc.errors import UserError
+from emloc.prompt import load_image
+from experiments.datasets.base import named
+
+_TABLES = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}  # suffix -> how `datasets` calls it
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row; a cell that is not what it should be raises a UserError that names the row and the column."""
+
+    cells: Mapping[str, Any]
+    where: str  # of the row, for messages
+
+    def text(self, column: str) -> str:
+        """A text that is not empty."""
+        value = self.cells[column]
+        if not isinstance(value, str) or not value.strip():
+            raise self.wrong(column, "a text that is not empty")
+        return value
+
+    def texts(self, column: str) -> list[str]:
+        """A list of at least one text."""
+        value = self.cells[column]
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+            raise self.wrong(column, "a list of texts")
+        return value
+
+    def numbers(self, column: str, count: int) -> list[float]:
+        """A list of `count` numbers."""
+        value = self.cells[column]
+        numeric = isinstance(value, list) and all(isinstance(item, int | float) for item in value)
+        if not numeric or len(value) != count:
+            raise self.wrong(column, f"a list of {count} numbers")
+        return [float(item) for item in value]
+
+    def wrong(self, column: str, expected: str) -> UserError:
+        """The error that says what the column should hold, and what it does hold."""
+        return UserError(f"{self.where} should have {expected} as {column!r}, but has {_short(self.cells[column])}.")
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of a split. Images are read when they are used, never all at once.
+
+    `data` is a `datasets.Dataset` whose image columns are not decoded; `folder` is where relative paths in it begin.
+    """
+
+    data: Any
+    where: str
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def check(self, columns: Sequence[str]) -> None:
+        """UserError if the table lacks one of these columns."""
+        missing = [name for name in columns if name not in self.data.column_names]
+        if missing:
+            raise UserError(
+                f"Expected the columns {', '.join(columns)} in {self.where}, but there is no {named(missing)}; "
+                f"it has {', '.join(self.data.column_names)}."
+            )
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        """The rows, with these columns only."""
+        for number, cells in enumerate(self.data.select_columns(list(columns))):
+            yield Row(cells, f"row {number} of {self.where}")
+
+    def image(self, number: int, column: str) -> Callable[[], Image.Image]:
+        """What reads the image in this cell: a file's bytes, or a path."""
+
+        def read() -> Image.Image:
+            cell = self.data[number][column]
+            return open_image(cell, f"row {number} of {self.where} as {column!r}", self.folder)
+
+        return read
+
+
+def open_image(cell: Any, where: str, folder: Path) -> Image.Image:
+    """The image of a cell as `datasets` stores it, or of a path relative to `folder`; UserError if there is none."""
+    stored = cell if isinstance(cell, dict) else {"path": cell}
+    data, path = stored.get("bytes"), stored.get("path")
+    if data is None and not (isinstance(path, str) and path):
+        raise UserError(f"Expected an image or its path in {where}, but got {_short(cell)}.")
+    if data is None:
+        return load_image(folder / str(path))
+    return decoded(data, where)
+
+
+def decoded(data: bytes, where: str) -> Image.Image:
+    """The RGB image of a file's bytes."""
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
+        raise UserError(f"Expected a readable image in {where}, but it is not one ({error}).") from error
+
+
+def load_table(hub_id: str, split: str, path: str | Path | None) -> Table:
+    """The split of a dataset on the Hub, or of the copy at `path`.
+
+    Parameters
+    ----------
+    path
+        A parquet, JSON or JSON-lines file, or a folder: of `save_to_disk`, or with such files (those with the split in
+        their name, if there are any). None: the Hub.
+
+    Raises
+    ------
+    UserError
+        If there is no such data; it says what to download, and where to name it.
+    """
+    import datasets  # takes seconds
+
+    begin = None if path is None else Path(path).expanduser()
+    datasets.disable_progress_bars()
+    try:
+        data = _from_hub(hub_id, split) if begin is None else _from_disk(begin, split)
+    except UserError:
+        raise
+    except Exception as error:  # of many types: of the Hub's client, of pyarrow, of the disk
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        where = f"{hub_id} on the Hub or in its cache" if begin is None else f"the data in {begin}"
+        raise UserError(f"Expected {where}, but it cannot be loaded ({reason}); {_remedy(hub_id)}") from error
+    where = f"{hub_id} ({split})" if begin is None else str(begin)
+    folder = Path() if begin is None else begin if begin.is_dir() else begin.parent
+    return Table(_undecoded(data), where, folder)
+
+
+def _remedy(hub_id: str) -> str:
+    return (
+        f"download it with `hf download {hub_id} --repo-type dataset --local-dir DIR` and name the folder with "
+        "dataset.path=DIR."
+    )
+
+
+def _from_hub(hub_id: str, split: str) -> Any:
+    import datasets
+
+    return datasets.load_dataset(hub_id, split=split)
+
+
+def _from_disk(path: Path, split: str) -> Any:
+    import datasets
+
+    if not path.exists():
+        raise UserError(f"Expected dataset.path to be a file or a folder, but {path} does not exist.")
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        stored = datasets.load_from_disk(str(path))
+        return stored[split] if isinstance(stored, datasets.DatasetDict) else stored
+    files = [path] if path.is_file() else _files(path, split)
+    kind = _TABLES.get(files[0].suffix)
+    if kind is None:
+        raise UserError(f"Expected dataset.path to be a parquet, JSON or JSON-lines file, but got {path}.")
+    return datasets.load_dataset(kind, data_files=[str(file) for file in files], split="train")
+
+
+def _files(folder: Path, split: str) -> list[Path]:
+    """The tables of a split in a folder, all of one suffix."""
+    for suffix in _TABLES:
+        found = sorted(file for file in folder.rglob(f"*{suffix}") if not file.name.startswith("."))
+        of_split = [file for file in found if split in file.stem.replace("_", "-").split("-")]
+        if found:
+            return of_split or found
+    raise UserError(
+        f"Expected parquet, JSON or JSON-lines files in dataset.path, but {folder} has none; name the folder that the "
+        "dataset was downloaded to."
+    )
+
+
+def _undecoded(data: Any) -> Any:
+    import datasets
+
+    for name, feature in data.features.items():
+        if isinstance(feature, datasets.Image):
+            data = data.cast_column(name, datasets.Image(decode=False))
+    return data
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 60 else f"{text[:60]}..."
