@@ -104,7 +104,7 @@ def test_demonstrations_by_rule() -> None:
     assert (first.rule, Digits().rule) == ("first", "balanced")
     with pytest.raises(UserError, match="balanced or first, but got reference: the paper has no digits"):
         Digits(demonstrations="reference").draw(10, 0)
-    with pytest.raises(UserError, match="one of balanced, first, reference, but got 'frist'. Did you mean 'first'"):
+    with pytest.raises(UserError, match="one of balanced, first, reference, but got 'frist'"):
         Digits(demonstrations="frist")
 
 

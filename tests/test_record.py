@@ -91,7 +91,8 @@ def test_record_has_the_keys_of_the_contract(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "record.json").read_text())
     assert set(stored) >= {
         "schema", "status", "run_id", "config", "demonstrations_id", "metric", "context", "js", "layer_forwards",
-        "seconds", "queries_per_second", "peak_memory_bytes", "device", "dtype", "versions", "git", "answers", "demonstrations",
+        "seconds", "queries_per_second", "peak_memory_bytes", "device", "dtype", "versions", "git", "answers",
+        "demonstrations",
         "prompt_fingerprint", "other_metrics", "skipped", "notes",
     }  # fmt: skip
     assert set(stored["metric"]) == {"name", "value", "stderr", "n", "higher_is_better", "parts", "unit"}

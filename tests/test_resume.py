@@ -64,7 +64,7 @@ def test_a_bad_query_may_be_skipped(options: list[str], data: Path, tmp_path: Pa
 def test_a_run_without_any_good_query_says_so(options: list[str], data: Path, tmp_path: Path) -> None:
     for path in (data / "val").rglob("*.png"):
         path.write_bytes(b"no image")
-    with pytest.raises(UserError, match="there is none; the first: .*cat/0.png"):
+    with pytest.raises(UserError, match=r"there is none; the first: .*cat/0\.png"):
         execute(*options, "on_error=skip")
     assert not (tmp_path / "run" / "record.json").exists()
 
