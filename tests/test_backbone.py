@@ -26,7 +26,7 @@ def stock_inputs(backbone: Backbone, items: list[Any]) -> dict[str, torch.Tensor
     """What a user of plain transformers would feed: the rendered text as a whole, and the images."""
     chat = backbone.chat
     pieces = [*chat.system_turn(), *(piece for item in items for piece in chat.render(item))]
-    processed = backbone.image_processor(images=[i.image for i in items if i.image is not None], return_tensors="pt")
+    processed = backbone.image_processor(images=[i.visual for i in items if i.visual is not None], return_tensors="pt")
     counts = iter((processed["image_grid_thw"].prod(-1) // 4).tolist())
     text = "".join(p.text * (next(counts) if p.kind == TokenKind.IMAGE else 1) for p in pieces)
     ids = torch.tensor([backbone.tokenizer(text, add_special_tokens=False).input_ids])
