@@ -23,3 +23,4 @@ from emloc.methods.snapkv import SnapKV as SnapKV
 from emloc.methods.zero_shot import ZeroShot as ZeroShot
 from emloc.prompt import Demonstration as Demonstration
 from emloc.prompt import Query as Query
+from emloc.video import Video as Video
