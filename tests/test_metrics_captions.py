@@ -37,7 +37,7 @@ CIDER_OF_COLOURS = 100 * fmean([10 * (2 / sqrt(2)) / 4 * exp(-(1**2) / (2 * 6**2
         ("heat to 350F / 180C; approx. 2 tbsp. of oil", "heat to 350f / 180c approx 2 tbsp of oil"),
         ("Mr. Smith adds the U.S. cheese at 5 p.m.", "mr. smith adds the u.s. cheese at 5 p.m."),
         ("costs $5.00 50% #1 a+b a_b e.g. etc.", "costs $ 5.00 50 % # 1 a + b a_b e.g. etc."),
-        ("2.5kg of beef, 200g of 1-inch cubes in no. 1 pan", "2.5 kg of beef 200g of 1-inch cubes in no. 1 pan"),
+        ("2.5kg of 1/2-inch and 200g of 1-inch, no. 1 pan", "2.5 kg of 1/2-inch and 200g of 1-inch no. 1 pan"),
         ("o'clock rock 'n' roll and/or M&M's", "o'clock rock 'n' roll and/or m&m 's"),
         ("what?! yes!! no! --- ok", "what ?! yes !! no ok"),
         ("at 10:30 mix well.then serve", "at 10:30 mix well.then serve"),
