@@ -117,7 +117,15 @@ def test_a_letter_that_stands_as_an_option_letter(response: str) -> None:
         *("", " ", "A cat sits", "a cat", "Based on the image", "BB", "E", "(E)", "cat B", "D.C. is a city", "A.M."),
         *("The answer is A cat", "Answer A question", "The answer is a", "The answer is Bob", "The answer is not B"),
         *("The answer is A-frame", "The answer is B's", "options: A, B, C", "The answers B", "The left one (B)"),
-        *("The answer is A or B", "Answer: A, B", "A) B)", "(A)(B)", "A. left\nB. right", "B. No: the answer is C"),
+        *(
+            "The answer is A or B",
+            "Answer: A, B",
+            "A) B)",
+            "(A)(B)",
+            "(A), and (B)",
+            "A. left\nB. right",
+            "B. No: the answer is C",
+        ),
         *("option A, not option B", "A, B", "A or B", "Ｂ", "Б", "é"),
     ],
 )
@@ -128,6 +136,8 @@ def test_no_letter_or_several(response: str) -> None:
 def test_an_article_after_a_lead_in_is_no_letter_but_a_reason_may_follow() -> None:
     assert strict_letter("The answer is A because it is red", "ABCD") == "A"
     assert strict_letter("The answer is A. It is red", "ABCD") == "A"
+    assert strict_letter("The answer is A\nIt is red", "ABCD") == "A"
+    assert strict_letter("The answer is A\nB is not red", "ABCD") == "A"
     assert strict_letter("The answer is A big cat", "ABCD") == ""
     assert strict_letter("The answer is B big cat", "ABCD") == "B"
 

@@ -127,15 +127,16 @@ def _places(letters: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The letters at the beginning of a line, and those after a lead-in."""
     letter, blanks = f"[{letters}]", r"[^\S\n]*"
     marked = rf"(?:\({blanks}{letter}{blanks}\)|{letter}{blanks}(?:\)|[.:](?!\w\b)|$))"
-    article = r"(?<=A)\s+(?!(?:because|since|as|and|or)\b)\w"
+    article = r"(?<=A)[^\S\n]+(?!(?:because|since|as|and|or)\b)\w"
     bare = rf"(?:\(\s*{letter}\s*\)|\b{letter}\b(?!['’-]\w|\.\w\b|{article}))"
     lead_in = (
         r"(?i:\b(?:answer|option|choice)\b(?:\s+(?:is|was|would\s+be))?\s*:?\s*"
         r"(?:the\s+)?(?:\b(?:option|choice|letter)\b\s*:?\s*)?)"
     )
+    beside = rf"{blanks}[,/&]?{blanks}(?:(?:and|or){blanks})?"
     return (
-        re.compile(rf"^{blanks}{marked}(?:[ \t,/&]*(?:(?:and|or)[ \t]+)?{marked})*", re.MULTILINE),
-        re.compile(rf"{lead_in}{bare}(?:[\s,/&]*(?:(?:and|or)\s+)?{bare})*"),
+        re.compile(rf"^{blanks}{marked}(?:{beside}{marked})*", re.MULTILINE),
+        re.compile(rf"{lead_in}{bare}(?:{beside}{bare})*"),
     )
 
 
