@@ -31,7 +31,7 @@ def metrics(dataset: Dataset, samples: Sequence[Sample], answered: Answered) -> 
     by_id = {sample.id: sample for sample in samples}
     return dataset.summarise(
         [
-            Scored(given.scores, by_id[given.id].counts_in, given.prediction, by_id[given.id].reference)
+            Scored(given.scores, by_id[given.id].parts, given.prediction, given.target, by_id[given.id].reference)
             for given in answered.predictions
         ]
     )

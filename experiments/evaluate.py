@@ -20,16 +20,19 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answered query. `prompt` is the text that was asked, `answer` the model's own, `prediction` what was scored
-    of it (a class's name where a code word stands for it); `score` is by the dataset's first metric, `scores` by all;
-    `seconds` is the query's share of its batch's time."""
+    """One answered query.
+
+    `prompt` is the text that was asked, `answer` the model's own, `prediction` what was scored of it (a class's name
+    where a code word stands for it). `score` is by the dataset's first metric, None where answers are only scored
+    together; `scores` is by all. `seconds` is the query's share of its batch's time.
+    """
 
     id: str
     prompt: str
     target: str
     answer: str
     prediction: str
-    score: float
+    score: float | None
     scores: Mapping[str, float]
     seconds: float
 
@@ -140,7 +143,7 @@ class Evaluation:
     def _answer(self, batch: Sequence[Sample]) -> list[Prediction]:
         for sample in batch:
             if sample.problem:
-                raise UserError(f"Expected queries that can be asked, but {sample.problem}")
+                raise UserError(sample.problem)
         begin = time.perf_counter()
         texts = self.backbone.answer(
             [self.dataset.query(sample) for sample in batch],
@@ -154,7 +157,7 @@ class Evaluation:
     def _scored(self, sample: Sample, text: str, seconds: float) -> Prediction:
         prediction = self.code.decode(self.dataset.read(text))
         scores = self.dataset.score(prediction, sample)
-        first = scores[self.dataset.metrics[0].name]
+        first = scores.get(self.dataset.metrics[0].name)
         return Prediction(sample.id, sample.question, sample.label, text, prediction, first, scores, seconds)
 
 

@@ -76,7 +76,7 @@ class Table:
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
         """The rows, with these columns only."""
         for number, cells in enumerate(self.data.select_columns(list(columns))):
-            yield Row(cells, f"row {number} of {self.where}")
+            yield Row(cells, f"Row {number} of {self.where}")
 
     def image(self, number: int, column: str) -> Callable[[], Image.Image]:
         """What reads the image in this cell: a file's bytes, or a path."""
