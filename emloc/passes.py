@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from emloc.attention import KeyValues, attend
-from emloc.backbones.base import Backbone
+from emloc.backbones.base import Backbone, LayerAttention
 from emloc.divergence import js_divergence
 from emloc.importance import chunk_attention
 from emloc.memory import Memory, MemoryLayer
@@ -45,13 +45,21 @@ def prefill(backbone: Backbone, row: Row, memory: Memory, *, tail: int = 0) -> C
     return Chunk(layers, row, memory.offset + row.span, tuple(queries))
 
 
-def run_rows(backbone: Backbone, batch: RowBatch, memory: Memory) -> Tensor:
-    """Hidden states (B, T, C) of independent rows over `memory`, before the final norm."""
+def run_rows(backbone: Backbone, batch: RowBatch, memory: Memory, *, inputs: list[Tensor] | None = None) -> Tensor:
+    """Hidden states (B, T, C) of independent rows over `memory`, before the final norm.
+
+    `inputs` collects the input (B, T, C) of every layer.
+    """
+    return backbone.run_layers(batch.embeds, batch.positions, _over(memory), inputs=inputs)
+
+
+def _over(memory: Memory) -> LayerAttention:
+    """Attention of rows over a memory and themselves."""
 
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
 
-    return backbone.run_layers(batch.embeds, batch.positions, attention)
+    return attention
 
 
 def rows_divergence(backbone: Backbone, rows: Sequence[Row], full: Memory, pruned: Memory) -> float:
@@ -59,6 +67,21 @@ def rows_divergence(backbone: Backbone, rows: Sequence[Row], full: Memory, prune
     batch = RowBatch.stack(rows, offset=full.offset)
     logits = [backbone.logits(run_rows(backbone, batch, memory)[batch.answers]) for memory in (full, pruned)]
     return js_divergence(*logits).item()
+
+
+def layer_divergences(backbone: Backbone, rows: Sequence[Row], full: Memory, pruned: Memory) -> list[float]:
+    """As `rows_divergence`, one per layer, with only the layers from that one up pruned.
+
+    The first is that of the whole memory, the last that of the top layer alone. Runs L (L + 3) / 2 layers.
+    """
+    batch = RowBatch.stack(rows, offset=full.offset)
+    inputs: list[Tensor] = []
+    reference = backbone.logits(run_rows(backbone, batch, full, inputs=inputs)[batch.answers])
+    found = []
+    for start, hidden in enumerate(inputs):
+        last = backbone.run_layers(hidden, batch.positions, _over(pruned), start=start)
+        found.append(js_divergence(reference, backbone.logits(last[batch.answers])).item())
+    return found
 
 
 class Probe:

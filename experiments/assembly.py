@@ -20,7 +20,7 @@ class Outcome:
 
     compression: Compression
     answered: Answered
-    heldout: float | None
+    heldout: list[float]  # nats, empty if not asked for; see `heldout_divergence`
     layer_forwards: int
     load_seconds: float
     compress_seconds: float
@@ -70,7 +70,9 @@ def _entry_bytes(layer: MemoryLayer) -> int:
 
 def divergence(outcome: Outcome, delta: float | None) -> Divergence:
     """What the answers' divergence is, and what the method's limit was."""
-    return Divergence(delta, [chunk.js for chunk in outcome.compression.chunks], outcome.heldout)
+    by_layer = outcome.heldout or None
+    final = [chunk.js for chunk in outcome.compression.chunks]
+    return Divergence(delta, final, by_layer[0] if by_layer else None, by_layer)
 
 
 def seconds(outcome: Outcome) -> Seconds:

@@ -177,10 +177,10 @@ class Job:
         )
         return evaluation.run(self.samples, self.folder.predictions)
 
-    def _heldout(self, memory: Memory) -> float | None:
-        """Divergence on queries between this memory and the whole context; None if not asked for, or no context."""
+    def _heldout(self, memory: Memory) -> list[float]:
+        """Divergence on queries between this memory and the whole context; nothing if not asked for, or no context."""
         if not self.settings.heldout_js or not memory.tokens_seen:
-            return None
+            return []
         full = NoPruning(chunk_size=self.method.chunk_size).compress(self.backbone, self.demonstrations)
         chosen = spread_out(self.dataset.samples(), self.settings.heldout_js)
         solved = [self.dataset.solved(sample, code=self.code) for sample in chosen]

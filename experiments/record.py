@@ -80,11 +80,15 @@ class ContextSize:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Jensen-Shannon divergences in nats; `delta` is the method's limit, None if it has none."""
+    """Jensen-Shannon divergences in nats; `delta` is the method's limit, None if it has none.
+
+    `heldout_per_layer`: on held-out queries, with only the layers from each layer up pruned, the first the lowest.
+    """
 
     delta: float | None
     final_per_chunk: list[float]
     heldout_mean: float | None
+    heldout_per_layer: list[float] | None = None
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def test_record_has_the_keys_of_the_contract(tmp_path: Path) -> None:
     assert set(stored["context"]) == {
         "tokens_full", "tokens_kept_mean", "tokens_kept_per_layer", "compression", "bytes_full", "bytes_kept"
     }  # fmt: skip
-    assert set(stored["js"]) == {"delta", "final_per_chunk", "heldout_mean"}
+    assert set(stored["js"]) == {"delta", "final_per_chunk", "heldout_mean", "heldout_per_layer"}
     assert set(stored["seconds"]) == {"load", "compress", "query"}
 
 
