@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import variance
 
-from experiments.metrics import MetricSpec, mean_and_stderr
-from experiments.record import Metric, Part
+from experiments.metrics import Mean, MetricSpec, breakdown
+from experiments.record import Metric
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,9 @@ class Scored:
 
 def measured(spec: MetricSpec, scored: Sequence[Scored]) -> Metric:
     """Mean and standard error over all answers, and those of every part."""
-    by_part: dict[str, list[float]] = {}
-    for answer in scored:
-        for part in answer.parts:
-            by_part.setdefault(part, []).append(answer.scores[spec.name])
-    parts = {name: Part(*mean_and_stderr(scores), len(scores)) for name, scores in sorted(by_part.items())}
-    value, stderr = mean_and_stderr([answer.scores[spec.name] for answer in scored])
-    return Metric(spec.name, value, stderr, len(scored), spec.higher_is_better, parts, spec.unit)
+    whole = Mean.of([answer.scores[spec.name] for answer in scored])
+    parts = breakdown((answer.scores[spec.name], answer.parts) for answer in scored)
+    return Metric(spec.name, whole.value, whole.stderr, whole.n, spec.higher_is_better, parts, spec.unit)
 
 
 def jackknife_stderr(

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.metrics import Mean
+
 if TYPE_CHECKING:
     from emloc.methods.base import ChunkTrace, Compression, LayerCount
 
@@ -23,15 +25,6 @@ LAYER_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Part:
-    """The score over the queries of a part of a dataset, such as a class or a category."""
-
-    value: float
-    stderr: float | None  # None: unknown, of a single query
-    n: int
-
-
-@dataclass(frozen=True)
 class Metric:
     """The score over all queries, and over every part of the dataset that has queries."""
 
@@ -40,13 +33,13 @@ class Metric:
     stderr: float | None  # None: unknown, of a single query
     n: int
     higher_is_better: bool
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Mean]
     unit: str = "%"  # of a hundred times the value
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Metric":
         """The metric as it is stored in JSON."""
-        parts = {name: Part(**part) for name, part in stored["parts"].items()}
+        parts = {name: Mean(**part) for name, part in stored["parts"].items()}
         return cls(**{**stored, "parts": parts})
 
 

@@ -106,16 +106,16 @@ def test_scores_within_each_video() -> None:
     scores = per_video_scores(clips)
     assert list(scores) == NAMES
     cider = [1000.0, 0.0, 0.0]
-    assert scores["CIDEr"].mean == pytest.approx(fmean(cider))
+    assert scores["CIDEr"].value == pytest.approx(fmean(cider))
     assert scores["CIDEr"].stderr == pytest.approx(stdev(cider) / sqrt(3))
-    assert scores["ROUGE-L"].mean == pytest.approx(200 / 3)
+    assert scores["ROUGE-L"].value == pytest.approx(200 / 3)
     assert {score.n for score in scores.values()} == {3}
     assert corpus_scores(clips)["CIDEr"] == pytest.approx(600)  # three of five captions; rarity in all five
 
 
 def test_document_frequencies_are_those_of_the_video() -> None:
     clips = [*COLOURS, caption("red hen", "a big hen", video="y")]
-    assert per_video_scores(clips)["CIDEr"].mean == pytest.approx(CIDER_OF_COLOURS / 2)
+    assert per_video_scores(clips)["CIDEr"].value == pytest.approx(CIDER_OF_COLOURS / 2)
     assert corpus_scores(clips)["CIDEr"] < 0.9 * CIDER_OF_COLOURS
 
 

@@ -97,7 +97,7 @@ def test_youcook2_scores_captions_together(youcook2: list[str], checkpoint: Path
         assert named[name].value == pytest.approx(value / 100)
         assert named[name].stderr is not None
     for name, mean in per_video_scores(captions).items():
-        assert named[f"{name} per video"].value == pytest.approx(mean.mean / 100)
+        assert named[f"{name} per video"].value == pytest.approx(mean.value / 100)
         assert (named[f"{name} per video"].n, named[f"{name} per video"].unit) == (3, "")
 
 

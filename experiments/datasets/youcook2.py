@@ -87,4 +87,4 @@ def _corpus(captions: Sequence[Caption]) -> dict[str, Mean]:
 def _metric(name: str, mean: Mean) -> Metric:
     """From the scorers' hundredfold to the record's scale."""
     stderr = None if mean.stderr is None else mean.stderr / 100
-    return Metric(name, mean.mean / 100, stderr, mean.n, True, {}, unit="")
+    return Metric(name, mean.value / 100, stderr, mean.n, True, {}, unit="")
