@@ -16,7 +16,9 @@ from emloc.loading import load_backbone as load_backbone
 from emloc.memory import Memory as Memory
 from emloc.methods.base import Compression as Compression
 from emloc.methods.base import Method as Method
+from emloc.methods.base import Reply as Reply
 from emloc.methods.emloc import EMLoC as EMLoC
+from emloc.methods.emloc_video import EMLoCVideo as EMLoCVideo
 from emloc.methods.none import NoPruning as NoPruning
 from emloc.methods.pyramidkv import PyramidKV as PyramidKV
 from emloc.methods.snapkv import SnapKV as SnapKV
