@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from emloc.memory import Memory as Memory
     from emloc.methods.base import Compression as Compression
     from emloc.methods.base import Method as Method
+    from emloc.methods.base import Reply as Reply
     from emloc.methods.emloc import EMLoC as EMLoC
+    from emloc.methods.emloc_video import EMLoCVideo as EMLoCVideo
     from emloc.methods.none import NoPruning as NoPruning
     from emloc.methods.pyramidkv import PyramidKV as PyramidKV
     from emloc.methods.snapkv import SnapKV as SnapKV
@@ -36,7 +38,9 @@ _HOMES = {
     "Memory": "emloc.memory",
     "Compression": "emloc.methods.base",
     "Method": "emloc.methods.base",
+    "Reply": "emloc.methods.base",
     "EMLoC": "emloc.methods.emloc",
+    "EMLoCVideo": "emloc.methods.emloc_video",
     "NoPruning": "emloc.methods.none",
     "PyramidKV": "emloc.methods.pyramidkv",
     "SnapKV": "emloc.methods.snapkv",

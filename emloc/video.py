@@ -83,7 +83,7 @@ class _Source:
     def packets(self) -> Iterator[Any]:
         """Encoded frames, in the order of the file, which need not be the order of time."""
         for packet in self.container.demux(self.stream):
-            if packet.size and not packet.is_discard:
+            if packet.size:
                 self.count += 1
                 yield packet
 
@@ -133,16 +133,17 @@ def _pyav() -> ModuleType:
 
 def _read_times(path: Path) -> _Times:
     with _opened(path) as source:
-        stamps = [(packet.pts, packet.is_keyframe) for packet in source.packets()]
+        stamps = [(packet.pts, packet.is_keyframe, packet.is_discard) for packet in source.packets()]
         kind = source.container.format.name
         if kind == _MP4:
             _check_whole(path, source.stream.index_entries)
-    if not stamps:
+    shown = [time for time, _, is_hidden in stamps if not is_hidden]  # the others only serve to decode these
+    if not shown:
         raise _no_frames(path)
-    if kind == "avi" or any(time is None for time, _ in stamps):  # AVI knows the order of decoding and the rate
-        return _Times(range(len(stamps)), (), stamped=False)
-    keys = sorted(time for time, is_key in stamps if is_key) if kind in _INDEXED else []
-    return _Times(sorted(time for time, _ in stamps), keys, stamped=True)
+    if kind == "avi" or any(time is None for time, *_ in stamps):  # AVI knows the order of decoding and the rate
+        return _Times(range(len(shown)), (), stamped=False)
+    keys = sorted(time for time, is_key, _ in stamps if is_key) if kind in _INDEXED else []
+    return _Times(sorted(shown), keys, stamped=True)
 
 
 def _check_whole(path: Path, index: Iterable[Any]) -> None:

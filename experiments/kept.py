@@ -55,7 +55,7 @@ def _packed(compression: Compression) -> np.ndarray:
     kept = np.zeros((len(layers), layers[0].index.shape[0], tokens), dtype=bool)
     for number, layer in enumerate(layers):
         np.put_along_axis(kept[number], layer.index.cpu().numpy().astype(np.int64), True, axis=-1)
-    return np.packbits(kept, axis=-1)
+    return np.packbits(kept[..., compression.before :], axis=-1)
 
 
 def _texts(raw: Row, backbone: Backbone) -> list[str]:

@@ -16,7 +16,7 @@ from emloc.errors import UserError
 from emloc.prompt import Demonstration, Visual, load_image
 from emloc.video import Video
 
-_PACKAGES = ("emloc", "torch", "transformers", "hydra-core", "numpy", "pillow")
+_PACKAGES = ("emloc", "torch", "transformers", "hydra-core", "numpy", "pillow", "av")
 
 
 def demonstrations_id(demonstrations: Sequence[Demonstration]) -> str:

@@ -186,7 +186,7 @@ def test_videos_are_written_with_their_own_token(backbone: Backbone, clip: Path)
 def test_a_query_in_two_parts_is_the_query(backbone: Backbone, clip: Path, visual: str | None) -> None:
     shown = {"video": Video(clip, 7), "image": random_image(2), None: None}[visual]
     query = Query(shown, "What is it?")
-    opening, tail = backbone.encode_parts(query)
+    opening, tail = backbone.opening_row(query), backbone.tail_row(query)
     (whole,) = backbone.encode([query])
     assert_same(concatenate([opening, tail]), whole)
     assert backbone.tokenizer.decode(tail.ids) == "What is it?<|im_end|>\n<|im_start|>assistant\n"

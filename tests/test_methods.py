@@ -81,6 +81,16 @@ def test_no_demonstrations_leave_an_empty_memory(method: Method, backbone: Backb
     assert backbone.answer(asked, result.memory) == backbone.answer(asked)
 
 
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_replies_are_the_answers_on_the_memory_and_tell_its_size(method: Method, backbone: Backbone) -> None:
+    memory, asked = method.compress(backbone, demonstrations(SHOTS)), queries(5)
+    replies = method.answer(backbone, asked, memory, max_new_tokens=4, batch_size=2)
+    assert [reply.text for reply in replies] == backbone.answer(asked, memory, max_new_tokens=4)
+    assert {(reply.tokens_full, reply.tokens_kept, reply.js) for reply in replies} == {
+        (memory.tokens_seen, memory.mean_length, None)
+    }
+
+
 @pytest.mark.parametrize("method", [m for m in METHODS if m.name in {"snapkv", "pyramidkv"}], ids=str)
 def test_budgets_are_kept_exactly(method: Method, backbone: Backbone) -> None:
     result = method.trace(backbone, demonstrations(SHOTS))

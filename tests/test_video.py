@@ -69,6 +69,18 @@ def test_frames_are_rgb_images_of_one_size(tmp_path: Path) -> None:
     assert [image.size for image in load_frames(Image.new("L", (5, 4)))] == [(5, 4)]
 
 
+def test_frames_that_a_cut_without_decoding_hides_are_not_chosen(tmp_path: Path) -> None:
+    """The cut begins at frame 17; frames 12 to 16, from the key frame on, are in the file to decode it."""
+    step, path = 512, tmp_path / "cut.mp4"
+    with av.open(str(write_video(tmp_path / "a.mp4", 40))) as whole, av.open(str(path), "w") as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for packet in list(whole.demux(video=0))[12:-1]:
+            packet.pts, packet.dts, packet.stream = packet.pts - 17 * step, packet.dts - 17 * step, stream
+            cut.mux(packet)
+    assert numbers(path, 23) == list(range(17, 40))
+    assert _read_times(path).key_of(0) == -5 * step
+
+
 def test_only_what_leads_to_a_chosen_frame_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", 200)
     decoded = []

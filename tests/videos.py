@@ -21,9 +21,9 @@ def write_video(
     b_frames: int = 2,
     times: Sequence[int] | None = None,
     options: dict[str, str] | None = None,
-    first: int = 0,
+    noise: bool = False,
 ) -> Path:
-    """Frames numbered from `first`, of one colour each; `times` in milliseconds (default: 25 frames a second)."""
+    """Frames of one colour each, or of `noise`; `times` in milliseconds (default: 25 frames a second)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=25)
@@ -37,7 +37,7 @@ def write_video(
         else:
             stream.codec_context.bit_rate = 4_000_000
         for number in range(frames):
-            frame = av.VideoFrame.from_image(Image.new("RGB", size, colour(first + number)))
+            frame = av.VideoFrame.from_image(_noise(number, size) if noise else Image.new("RGB", size, colour(number)))
             frame.pts = times[number] if times is not None else number
             frame.time_base = stream.codec_context.time_base
             container.mux(stream.encode(frame))
@@ -49,6 +49,11 @@ def colour(number: int) -> tuple[int, int, int]:
     """The colour of the frame with this number (below 216)."""
     digits = [number // _LEVELS**place % _LEVELS for place in range(3)]
     return (40 * digits[0] + 25, 40 * digits[1] + 25, 40 * digits[2] + 25)
+
+
+def _noise(number: int, size: tuple[int, int]) -> Image.Image:
+    pixels = np.random.default_rng(number).integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
 
 
 def number_of(image: Image.Image) -> int:

@@ -158,17 +158,19 @@ class Backbone(ABC):
         return [self._row(self.chat.render(item), visuals) for item in items]
 
     @torch.inference_mode()
-    def encode_parts(self, query: Query) -> tuple[Row, Row]:
-        """A query in two: its turn up to the question (header and visual), and the rest.
-
-        `concatenate` makes of them what `encode` gives.
-        """
-        return self._row(self.chat.opening(query), self._features([query])), self._row(self.chat.tail(query), iter(()))
-
-    @torch.inference_mode()
     def system_row(self) -> Row:
         """The system turn, which opens a context or a query without context."""
         return self._row(self.chat.system_turn(), iter(()))
+
+    @torch.inference_mode()
+    def opening_row(self, query: Query) -> Row:
+        """A query's turn up to its question: the user's header and the visual."""
+        return self._row(self.chat.opening(query), self._features([query]))
+
+    @torch.inference_mode()
+    def tail_row(self, query: Query) -> Row:
+        """The rest of a query. `concatenate` makes of both parts what `encode` gives."""
+        return self._row(self.chat.tail(query), iter(()))
 
     def _features(self, items: Sequence[Demonstration | Query]) -> Iterator[tuple[Tensor, Any]]:
         return self.visual_features(load_frames(item.visual) for item in items if item.visual is not None)
