@@ -24,6 +24,7 @@ from experiments.assembly import (
     fingerprints,
     metrics,
     notes,
+    own_contexts,
     seconds,
 )
 from experiments.building import build, build_backbone
@@ -169,6 +170,7 @@ class Job:
     def _answer(self, memory: Memory) -> Answered:
         evaluation = Evaluation(
             backbone=self.backbone,
+            method=self.method,
             memory=memory,
             dataset=self.dataset,
             code=self.code,
@@ -201,7 +203,7 @@ class Job:
             metric=main,
             other_metrics=others,
             skipped=outcome.answered.skipped,
-            context=context_size(outcome.compression.memory),
+            context=context_size(outcome.compression.memory, own_contexts(outcome.answered)),
             js=divergence(outcome, self._delta),
             layer_forwards=outcome.layer_forwards,
             seconds=times,

@@ -61,7 +61,10 @@ class Literal:
 
 @dataclass(frozen=True)
 class ContextSize:
-    """Size of the context. Tokens are cache entries per KV head; `compression` is None where nothing is kept."""
+    """Size of the context. Tokens are cache entries per KV head; `compression` is None where nothing is kept.
+
+    `per_query`: every query has a context of its own, and these are means over queries, rounded where they are whole.
+    """
 
     tokens_full: int
     tokens_kept_mean: float
@@ -69,13 +72,15 @@ class ContextSize:
     compression: float | None
     bytes_full: int
     bytes_kept: int
+    per_query: bool = False
 
 
 @dataclass(frozen=True)
 class Divergence:
     """Jensen-Shannon divergences in nats; `delta` is the method's limit, None if it has none.
 
-    `heldout_per_layer`: on held-out queries, with only the layers from each layer up pruned, the first the lowest.
+    `final_per_chunk`: where queries have contexts of their own, of the worst chunk of each. `heldout_per_layer`: on
+    held-out queries, with only the layers from each layer up pruned; the first is the lowest.
     """
 
     delta: float | None

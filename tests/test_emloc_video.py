@@ -195,7 +195,7 @@ def test_replies_are_in_order_and_questions_share_a_video(
     assert replies == singly
     assert encoded == [video, other]
     assert [reply.js is None for reply in replies] == [True, False, False, True, False]
-    assert replies[0] == Reply(replies[0].text, memory.tokens_seen, memory.mean_length)
+    assert replies[0] == Reply(replies[0].text)
     assert replies[4].tokens_full < replies[1].tokens_full
 
 

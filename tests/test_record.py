@@ -96,7 +96,8 @@ def test_record_has_the_keys_of_the_contract(tmp_path: Path) -> None:
     }  # fmt: skip
     assert set(stored["metric"]) == {"name", "value", "stderr", "n", "higher_is_better", "parts", "unit"}
     assert set(stored["context"]) == {
-        "tokens_full", "tokens_kept_mean", "tokens_kept_per_layer", "compression", "bytes_full", "bytes_kept"
+        "tokens_full", "tokens_kept_mean", "tokens_kept_per_layer", "compression", "bytes_full", "bytes_kept",
+        "per_query",
     }  # fmt: skip
     assert set(stored["js"]) == {"delta", "final_per_chunk", "heldout_mean", "heldout_per_layer"}
     assert set(stored["seconds"]) == {"load", "compress", "query"}

@@ -15,7 +15,7 @@ from experiments.datasets.video_qa import VideoQA
 from experiments.datasets.youcook2 import YouCook2
 from experiments.metrics import Caption, corpus_scores, mean_and_stderr, per_video_scores
 from tests.clips import write_clip
-from tests.runs import execute, lines
+from tests.runs import comparable, execute, lines
 
 pytest_plugins = ["tests.run_fixtures"]
 CAPTIONS = ["chop the onion", "fry the onion in oil", "add salt to the pan", "stir the soup", "chop the red pepper"]
@@ -133,6 +133,23 @@ def test_video_mme(video_mme: list[str], checkpoint: Path, tmp_path: Path) -> No
     instruction, suffix = (VideoMME.wording[name] for name in ("instruction", "suffix"))
     assert prompt == f"{instruction}\nQuestion 0?\nA. option\nB. option\nC. option\nD. option\n{suffix}"
     assert suffix.startswith("\n")
+
+
+def test_every_question_condenses_its_own_video(video_mme: list[str], checkpoint: Path, tmp_path: Path) -> None:
+    window = ["method=emloc_video", "method.window=2", "method.ratios=[0.5]", "method.delta=0.69"]
+    record = run(video_mme, checkpoint, tmp_path, *window)
+    given = lines(tmp_path / "run")
+    assert len(given) == 6
+    owns: list[Any] = [line["own"] for line in given]
+    assert record.context.per_query
+    assert record.context.tokens_full == round(sum(own["tokens_full"] for own in owns) / 6)
+    per_layer = [sum(own["tokens_kept_per_layer"][layer] for own in owns) / 6 for layer in range(2)]
+    assert record.context.tokens_kept_per_layer == [round(kept) for kept in per_layer]
+    assert record.context.tokens_kept_mean == pytest.approx(sum(per_layer) / 2)
+    assert 1.5 < (record.context.compression or 0) < 3
+    assert record.js.final_per_chunk == [own["js"] for own in owns]
+    (tmp_path / "run" / "record.json").unlink()
+    assert comparable(run(video_mme, checkpoint, tmp_path, *window)) == comparable(record)  # from the answers on disk
 
 
 def test_a_missing_video_is_named_or_skipped(video_mme: list[str], checkpoint: Path, tmp_path: Path) -> None:

@@ -97,13 +97,20 @@ class Compression:
 
 
 @dataclass(frozen=True)
+class OwnContext:
+    """A context that was condensed for one query alone. Tokens are cache entries per KV head."""
+
+    tokens_full: int
+    tokens_kept_per_layer: list[int]
+    js: float  # nats, of the worst chunk
+
+
+@dataclass(frozen=True)
 class Reply:
-    """An answer, and what it was read from."""
+    """An answer. `own` is the context it was read from, None if that is the memory which all queries share."""
 
     text: str
-    tokens_full: int  # raw context tokens
-    tokens_kept: float  # per KV head, the mean over layers
-    js: float | None = None  # nats, the worst chunk of a context made for this query alone
+    own: OwnContext | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ class Method(ABC):
     ) -> list[Reply]:
         """Greedy answers to queries on the memory that `compress` made, in the queries' order."""
         texts = backbone.answer(queries, memory, max_new_tokens=max_new_tokens, batch_size=batch_size)
-        return [Reply(text, memory.tokens_seen, memory.mean_length) for text in texts]
+        return [Reply(text) for text in texts]
 
     @torch.inference_mode()
     def trace(

@@ -21,7 +21,7 @@ from emloc.errors import UserError
 from emloc.generation import answer_rows
 from emloc.importance import pool_scores
 from emloc.memory import Memory
-from emloc.methods.base import Compression, Context, Method, Progress, Pruning, Reply, keep_all, layer_steps
+from emloc.methods.base import Compression, Context, Method, OwnContext, Progress, Pruning, Reply, keep_all, layer_steps
 from emloc.methods.search import checked, search_layers
 from emloc.passes import Chunk, Probe, prefill
 from emloc.prompt import Query, TokenKind
@@ -92,7 +92,7 @@ class EMLoCVideo(Method):
         compression = self._condense(backbone, video, opening, tail, memory)
         own = compression.memory
         (text,) = answer_rows(backbone, [tail], own, max_new_tokens=max_new_tokens)
-        return Reply(text, own.tokens_seen, own.mean_length, max(chunk.js for chunk in compression.chunks))
+        return Reply(text, OwnContext(own.tokens_seen, own.lengths, max(chunk.js for chunk in compression.chunks)))
 
     def condense(
         self, backbone: Backbone, query: Query, memory: Memory | None = None, *, progress: Progress | None = None
