@@ -7,6 +7,8 @@
     memory.save("task.safetensors")                                     # ... ship a file of a few MB
     backbone.answer([Query(image, "What is this?")], Memory.load("task.safetensors", backbone))
 
+What a demonstration or a query shows is an image, the path of one, `Video(path, frames=8)`, or None.
+
 Shapes in signatures: B rows of a batch, T tokens, N tokens of a chunk, H_q query heads, H_kv KV heads, G query heads
 per KV head, D head size, C hidden size, L layers, A answer positions, V vocabulary, P position axes (3 with mRoPE).
 """

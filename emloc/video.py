@@ -96,8 +96,9 @@ class _Source:
             yield frame
 
     def image(self, frame: Any) -> Image.Image:
-        """RGB, in the stream's size: the size of frames may change on the way."""
-        return frame.to_image(width=self.stream.width, height=self.stream.height)
+        """RGB, in the stream's size, as the size of frames may change on the way; turned as the file says."""
+        image = frame.to_image(width=self.stream.width, height=self.stream.height)
+        return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Frames of a video: which, and what is said of files that have none."""
 
+import struct
 import sys
 import wave
 from collections import Counter
@@ -79,6 +80,18 @@ def test_frames_that_a_cut_without_decoding_hides_are_not_chosen(tmp_path: Path)
             cut.mux(packet)
     assert numbers(path, 23) == list(range(17, 40))
     assert _read_times(path).key_of(0) == -5 * step
+
+
+def test_frames_are_turned_as_a_telephone_wrote_them(tmp_path: Path) -> None:
+    """A quarter turn to the right in the track's header: what was on the left is on top."""
+    content = write_video(tmp_path / "a.mp4", 2, size=(48, 32), noise=True).read_bytes()
+    (upright, *_), one = read_frames(Video(tmp_path / "a.mp4", 2)), 1 << 16
+    header = content.index(b"tkhd")
+    plain, turned = (struct.pack(">9i", *m, 0, 0, 1 << 30) for m in ((one, 0, 0, 0, one, 0), (0, one, 0, -one, 0, 0)))
+    (tmp_path / "b.mp4").write_bytes(content[:header] + content[header:].replace(plain, turned, 1))
+    image, *_ = read_frames(Video(tmp_path / "b.mp4", 2))
+    assert image.size == (32, 48)
+    assert np.array_equal(np.asarray(image), np.rot90(np.asarray(upright), k=-1))
 
 
 def test_only_what_leads_to_a_chosen_frame_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
