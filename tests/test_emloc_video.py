@@ -95,7 +95,8 @@ def test_windows_without_pruning_are_one_plain_forward(
     memory = NoPruning(chunk_size=2).compress(backbone, demos)
     (reply,) = method.answer(backbone, [query], memory, max_new_tokens=8, batch_size=4)
     assert [reply.text] == backbone.answer([query], memory, max_new_tokens=8)
-    assert reply.tokens_kept == reply.tokens_full
+    assert reply.own is not None
+    assert set(reply.own.tokens_kept_per_layer) == {reply.own.tokens_full}
     compression, tail = method.condense(backbone, query, memory)
     row, _ = prompt_of(backbone, query, system=not shots)
     whole = prefill(backbone, row.first(len(row) - len(tail)), memory)
@@ -194,17 +195,20 @@ def test_replies_are_in_order_and_questions_share_a_video(
     replies = method.answer(backbone, asked, memory, max_new_tokens=5, batch_size=32)
     assert replies == singly
     assert encoded == [video, other]
-    assert [reply.js is None for reply in replies] == [True, False, False, True, False]
+    assert [reply.own is None for reply in replies] == [True, False, False, True, False]
     assert replies[0] == Reply(replies[0].text)
-    assert replies[4].tokens_full < replies[1].tokens_full
+    assert replies[4].own.tokens_full < replies[1].own.tokens_full
 
 
 def test_the_reply_names_the_worst_window(backbone: Backbone, video: Video) -> None:
     method, query = EMLoCVideo(delta=0.1, **SETTINGS), Query(video, QUESTION)
     (reply,) = method.answer(backbone, [query], backbone.empty_memory(), max_new_tokens=2, batch_size=1)
     compression, _ = method.condense(backbone, query)
-    assert reply.js == max(chunk.js for chunk in compression.chunks) > min(chunk.js for chunk in compression.chunks)
-    assert (reply.tokens_full, reply.tokens_kept) == (len(compression.raw), compression.memory.mean_length)
+    assert reply.own is not None
+    assert reply.own.js == max(chunk.js for chunk in compression.chunks) > min(chunk.js for chunk in compression.chunks)
+    assert (reply.own.tokens_full, reply.own.tokens_kept_per_layer) == (
+        len(compression.raw), compression.memory.lengths,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
