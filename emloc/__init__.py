@@ -51,6 +51,7 @@ _HOMES = {
     "Query": "emloc.prompt",
     "Video": "emloc.video",
 }
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
