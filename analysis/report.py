@@ -19,7 +19,7 @@ from analysis.load import Loaded, load
 from analysis.page import Content, page
 from analysis.seeds import settings as aggregated
 from analysis.style import save
-from analysis.tables import Table, comparison, costs, latex, markdown, text_csv
+from analysis.tables import Table, comparison, costs, latex, markdown, other_metrics, text_csv
 
 REPORT = "report.html"
 
@@ -63,7 +63,7 @@ def write(loaded: Loaded, folder: Path) -> Path:
     problems = [*loaded.problems, *check(loaded), *unequal(settings)]
     for problem in problems:
         print(f"Note: {problem}", file=sys.stderr)
-    tables = {"comparison": comparison(settings), "costs": costs(settings)}
+    tables = {"comparison": comparison(settings), "costs": costs(settings), **_others(loaded.others)}
     print(markdown(tables["costs"]), end="")
     _write_tables(tables, settings, loaded.runs, folder)
     figures = [(drawing, *save(drawing.figure, folder / drawing.name)) for drawing in drawings(settings, loaded.layers)]
@@ -71,6 +71,13 @@ def write(loaded: Loaded, folder: Path) -> Path:
     path = folder / REPORT
     path.write_text(page(content, folder), encoding="utf-8")
     return path
+
+
+def _others(others: pd.DataFrame) -> dict[str, Table]:
+    """A table per dataset with other metrics, under the stem of its files."""
+    tables = other_metrics(aggregated(others)) if not others.empty else []
+    numbers = ["", *(f"-{number}" for number in range(2, len(tables) + 1))]
+    return {f"other_metrics{number}": table for number, table in zip(numbers, tables, strict=False)}
 
 
 def _write_tables(tables: dict[str, Table], settings: pd.DataFrame, runs: pd.DataFrame, folder: Path) -> None:
