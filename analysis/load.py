@@ -70,6 +70,13 @@ def load(folders: Sequence[str | Path]) -> Loaded:
     return Loaded(runs, _others(runs, used), layers, used, problems + repeated + damaged)
 
 
+def nothing_in(folders: Sequence[str], problems: Sequence[str]) -> str:
+    """The sentence that says that there is no finished run, and why."""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    reason = f": {problems[0].removesuffix('.')}{more}" if problems else ""
+    return f"Expected finished runs in {', '.join(folders)}, but found none{reason}."
+
+
 class _UnusableError(Exception):
     """Why a record cannot be used, as the rest of a sentence that begins with its path."""
 

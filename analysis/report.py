@@ -8,14 +8,13 @@ LaTeX and CSV; prints the table and, last, the path of the page.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.checks import check, versions
 from analysis.drawings import drawings, unequal
-from analysis.load import Loaded, load
+from analysis.load import Loaded, load, nothing_in
 from analysis.page import Content, page
 from analysis.seeds import settings as aggregated
 from analysis.style import save
@@ -34,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     loaded = load(options.folders)
     if loaded.runs.empty:
-        print(_nothing(options.folders, loaded.problems), file=sys.stderr)
+        print(nothing_in(options.folders, loaded.problems), file=sys.stderr)
         return 1
     try:
         path = write(loaded, options.out or _home(options.folders[0]))
@@ -48,12 +47,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _home(folder: str) -> Path:
     path = Path(folder)
     return path if path.is_dir() else path.parent
-
-
-def _nothing(folders: Sequence[str], problems: Sequence[str]) -> str:
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    reason = f": {problems[0].removesuffix('.')}{more}" if problems else ""
-    return f"Expected finished runs in {', '.join(folders)}, but found none{reason}."
 
 
 def write(loaded: Loaded, folder: Path) -> Path:
