@@ -14,7 +14,17 @@ def check(loaded: Loaded) -> list[str]:
     """Problems of all runs together; those of single folders stand in `loaded.problems`."""
     if loaded.runs.empty:
         return []
-    checks = (_mixed, _missing_seeds, _repeated_seeds, _unequal_demonstrations, _no_spread, _noted)
+    checks = (
+        _mixed,
+        _missing_seeds,
+        _repeated_seeds,
+        _unequal_demonstrations,
+        _unequal_rules,
+        _unequal_prompts,
+        _skipped,
+        _no_spread,
+        _noted,
+    )
     return [problem for one in checks for problem in one(loaded.runs)] + list(_versions(loaded))
 
 
@@ -69,6 +79,48 @@ def _unequal_demonstrations(runs: pd.DataFrame) -> Iterator[str]:
                 f"Methods saw different demonstrations of {dataset} ({model}, {shots} shots, seed {seed}): "
                 f"{_listed(sorted(group['label'].unique()))} are not comparable."
             )
+
+
+def _unequal_rules(runs: pd.DataFrame) -> Iterator[str]:
+    for (dataset, model), group in runs.groupby(["dataset", "model"], sort=True):
+        if several(group["rule"]):
+            yield (
+                f"The demonstrations of {dataset} ({model}) were not all chosen by one rule ({_by(group, 'rule')}): "
+                "their scores differ for that, too."
+            )
+
+
+def _unequal_prompts(runs: pd.DataFrame) -> Iterator[str]:
+    for (dataset, model), group in runs.groupby(["dataset", "model"], sort=True):
+        if several(group["prompt"]):
+            yield (
+                f"The queries of {dataset} ({model}) were not all asked with the same text ({_by(group, 'prompt')}): "
+                "their scores differ for that, too."
+            )
+
+
+def _by(runs: pd.DataFrame, column: str) -> str:
+    """Every value of the column, and the settings that have it."""
+    groups = runs.groupby(column, sort=True)
+    parts = [
+        f"{value or 'none'}: {_listed(sorted(set(map(setting_name, rows.to_dict('records')))))}"
+        for value, rows in groups
+    ]
+    return "; ".join(parts)
+
+
+def _skipped(runs: pd.DataFrame) -> Iterator[str]:
+    """Scores of runs that left out queries are means over the others."""
+    some = runs[runs["skipped"] > 0]
+    if not some.empty:
+        counts = [
+            f"{setting_name(row)}, seed {row['seed']}: {row['skipped']} of {row['skipped'] + row['n']}"
+            for row in some.to_dict("records")
+        ]
+        yield (
+            f"Queries that could not be asked count nowhere in {len(some)} of {counted(len(runs))} "
+            f"({_listed(counts)}); the first reason: {some['skip_reason'].iloc[0].removesuffix('.')}."
+        )
 
 
 def _no_spread(runs: pd.DataFrame) -> Iterator[str]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.comparable import EQUAL, comparable, mismatch
 from analysis.figures import curves, front, pareto, varying
 from analysis.layer_figures import KINDS, budgets, kinds, layer_rows, per_layer, totals
-from analysis.seeds import CELL, several
+from analysis.seeds import CELL, SCALE, several
 from analysis.tables import number
 
 NOT_UNEQUAL = "Run the others with budget=match:PATH/record.json to compare at equal length."
@@ -128,9 +128,8 @@ def _share(rows: pd.DataFrame, kind: str) -> str:
 
 
 def _score(row: dict) -> str:
-    per_cent = " %" if row["scale"] == 100 else ""
-    form = ".1f" if per_cent else ".3g"
-    return f"{row['scale'] * row['value']:{form}} ± {number(row['scale'] * row['interval'], form)}{per_cent}"
+    unit = f" {row['unit']}" if row["unit"] else ""
+    return f"{SCALE * row['value']:.1f} ± {number(SCALE * row['interval'], '.1f')}{unit}"
 
 
 def _tokens(row: dict) -> str:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from analysis.seeds import bars, several
+from analysis.seeds import SCALE, bars, several, with_unit
 from analysis.style import LINES, STYLE, look, new_figure
 
 LABELS = {"shots": "demonstrations (shots)", "delta": "limit on the divergence, delta (nats)"}
@@ -34,14 +34,9 @@ class Series:
     rows: pd.DataFrame
 
 
-def unit(cell: pd.DataFrame) -> float:
-    """100 for a score that is a share (shown in per cent), else 1."""
-    return float(cell["scale"].iloc[0])
-
-
 def score_label(cell: pd.DataFrame) -> str:
     """Name of the score, with its unit, and its direction where that is not the usual one."""
-    name = cell["metric"].iloc[0] + (" (%)" if unit(cell) == 100 else "")
+    name = with_unit(cell["metric"].iloc[0], cell["unit"].iloc[0])
     return name if cell["higher_is_better"].all() else f"{name}, lower is better"
 
 
@@ -81,16 +76,16 @@ def curves(cell: pd.DataFrame, axis: str) -> Figure | None:
         score, context = axes[:, 0]
         for place, series in enumerate(drawn):
             beside = series.rows[axis] * _APART ** (place - (len(drawn) - 1) / 2)
-            _draw_series(score, context, series, beside, unit(cell))
+            _draw_series(score, context, series, beside)
         if axis == "delta":
-            _draw_references(score, context, references(cell, drawn), unit(cell))
+            _draw_references(score, context, references(cell, drawn))
         _finish_curves(figure, score, context, pd.concat([series.rows for series in drawn]), axis)
     return figure
 
 
-def _draw_series(score: Axes, context: Axes, series: Series, x: pd.Series, scale: float) -> None:
+def _draw_series(score: Axes, context: Axes, series: Series, x: pd.Series) -> None:
     rows, style = series.rows, _line(series)
-    score.errorbar(x, scale * rows["value"], _lengths(scale * rows["interval"]), label=series.name, **style)
+    score.errorbar(x, SCALE * rows["value"], _lengths(SCALE * rows["interval"]), label=series.name, **style)
     seen = rows[rows["tokens_kept"] > 0]  # no context has no place on a logarithmic scale
     if not seen.empty:
         context.errorbar(x[seen.index], seen["tokens_kept"], _lengths(seen["tokens_kept_t95"]), **style)
@@ -108,10 +103,10 @@ def _lengths(interval: pd.Series) -> pd.Series:
     return interval.fillna(0.0)
 
 
-def _draw_references(score: Axes, context: Axes, rows: pd.DataFrame, scale: float) -> None:
+def _draw_references(score: Axes, context: Axes, rows: pd.DataFrame) -> None:
     many = several(rows["shots"])
     for row in rows.to_dict("records"):
-        colour, value, interval = look(row["method"]).colour, scale * row["value"], scale * row["interval"]
+        colour, value, interval = look(row["method"]).colour, SCALE * row["value"], SCALE * row["interval"]
         name = f"{row['label']}, {row['shots']} shots" if many else row["label"]
         score.axhline(value, color=colour, linestyle="--", linewidth=1, label=name)
         if interval > 0:
@@ -154,7 +149,7 @@ def plain_log(axes: Axes, axis: str) -> None:
 
 def limit_scores(axes: Axes, rows: pd.DataFrame) -> None:
     """Show no less than a range of ten points, and nothing outside of what a share can be."""
-    if unit(rows) != 100:
+    if rows["unit"].iloc[0] != "%":
         return
     low, high = axes.get_ylim()
     wider = max(0.0, _NARROWEST - (high - low)) / 2
@@ -190,11 +185,11 @@ def pareto(cell: pd.DataFrame) -> Figure | None:
         return None
     with rc_context(dict(STYLE)):
         figure, axes = new_figure(1, height=3.0)
-        _draw_points(axes[0, 0], points, unit(cell))
-        _draw_without_context(axes[0, 0], cell[cell["tokens_kept"] == 0], unit(cell))
+        _draw_points(axes[0, 0], points)
+        _draw_without_context(axes[0, 0], cell[cell["tokens_kept"] == 0])
         best = front(points)
         axes[0, 0].step(
-            best["tokens_kept"], unit(cell) * best["value"], where="post", color="#999999", linewidth=1, zorder=1,
+            best["tokens_kept"], SCALE * best["value"], where="post", color="#999999", linewidth=1, zorder=1,
             label="best for its length",
         )  # fmt: skip
         axes[0, 0].set(ylabel=score_label(cell), xlabel="context tokens per KV head (mean over layers)")
@@ -204,22 +199,22 @@ def pareto(cell: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _draw_points(axes: Axes, points: pd.DataFrame, scale: float) -> None:
+def _draw_points(axes: Axes, points: pd.DataFrame) -> None:
     for method, rows in points.groupby("method", sort=True):
         of = look(method)
         axes.errorbar(
-            rows["tokens_kept"], scale * rows["value"], _lengths(scale * rows["interval"]),
+            rows["tokens_kept"], SCALE * rows["value"], _lengths(SCALE * rows["interval"]),
             _lengths(rows["tokens_kept_t95"]), color=of.colour, marker=of.marker, linestyle="none", elinewidth=0.8,
             label=method,
         )  # fmt: skip
 
 
-def _draw_without_context(axes: Axes, rows: pd.DataFrame, scale: float) -> None:
+def _draw_without_context(axes: Axes, rows: pd.DataFrame) -> None:
     """Methods without a context, which have no place on a logarithmic axis, as lines at their best score."""
     for method, group in rows.groupby("method", sort=True):
         best = group.loc[next(_ranked(group))]
         label = f"{method} (no context)"
-        axes.axhline(scale * best["value"], color=look(method).colour, linestyle="--", linewidth=1, label=label)
+        axes.axhline(SCALE * best["value"], color=look(method).colour, linestyle="--", linewidth=1, label=label)
 
 
 def _ranked(rows: pd.DataFrame) -> Iterator[int]:

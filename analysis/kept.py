@@ -10,14 +10,15 @@ import argparse
 import base64
 import html
 import io
+import math
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from analysis.style import COLOURS
 
@@ -25,6 +26,9 @@ KEPT = "kept.npz"
 _KINDS = ("question", "image", "answer")  # by the number that stands for each in kinds
 _TILE = 96  # pixels, the longer side of an image in the page
 _GAP = 4  # pixels between the images of kept.png
+_MARGIN = (52, 62)  # pixels left of the images of kept.png, and above them
+_TEXT = 13  # pixels, the height of what stands there
+_INK = "#333333"
 _FADED = 0.9  # how much of a pruned token's pixels turns white
 _TINTED = 0.35  # and of a kept one's blue, so that it shows on white, too
 _STYLE = """
@@ -138,20 +142,46 @@ def _span(kept: Kept, token: int) -> str:
     )
 
 
-def montage(kept: Kept, shown: Sequence[int]) -> Image.Image | None:
+def montage(kept: Kept, shown: Sequence[int], title: str) -> Image.Image | None:
     """The images alone, one demonstration per row and one layer per column; None if there are no images."""
-    rows = [[kept.tile(number, layer) for layer in range(kept.layers)] for number in shown if number in kept.images]
-    if not rows:
+    numbers = [number for number in shown if number in kept.images]
+    if not numbers:
         return None
-    step = _TILE + _GAP
-    sheet = Image.new("RGB", (step * kept.layers - _GAP, step * len(rows) - _GAP), "white")
-    for row, column, tile in _placed(rows):
-        sheet.paste(tile, (step * column, step * row))
+    (left, top), step = _MARGIN, _TILE + _GAP
+    width, height = left + step * kept.layers, top + step * len(numbers)
+    sheet = Image.new("RGB", (max(width, 2 * _GAP + _length(title)), height), "white")
+    for row, column in np.ndindex(len(numbers), kept.layers):
+        sheet.paste(kept.tile(numbers[row], column), (left + step * column, top + step * row))
+    _label(sheet, kept.layers, numbers, title)
     return sheet
 
 
-def _placed(rows: Sequence[Sequence[Image.Image]]) -> Iterator[tuple[int, int, Image.Image]]:
-    return ((row, column, tile) for row, tiles in enumerate(rows) for column, tile in enumerate(tiles))
+def _label(sheet: Image.Image, layers: int, numbers: Sequence[int], title: str) -> None:
+    """The title, layers along the top, demonstrations' numbers on the left."""
+    (left, top), step, draw = _MARGIN, _TILE + _GAP, ImageDraw.Draw(sheet)
+    middle = left + (step * layers - _GAP) / 2
+
+    def write(at: tuple[float, float], text: str, anchor: str) -> None:
+        draw.text(at, text, fill=_INK, font=_font(), anchor=anchor)
+
+    write((_GAP, _GAP), title, "la")
+    write((middle, top - 26), "layer (0 is the lowest)" if layers > 1 else "layer", "ms")
+    for layer in range(layers):
+        write((left + step * layer + _TILE / 2, top - 8), f"{layer}", "ms")
+    for row, number in enumerate(numbers):
+        write((left - 8, top + step * row + _TILE / 2), f"{number}", "rm")
+    side = Image.new("RGB", (_length("demonstration"), _TEXT + _GAP), "white")
+    ImageDraw.Draw(side).text((0, 0), "demonstration", fill=_INK, font=_font())
+    turned = side.rotate(90, expand=True)
+    sheet.paste(turned, (_GAP, top + max(0, (step * len(numbers) - _GAP - turned.height) // 2)))
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(_TEXT)
+
+
+def _length(text: str) -> int:
+    return math.ceil(_font().getlength(text))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -175,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _write(kept: Kept, folder: Path, title: str, count: int) -> Path:
     shown = range(min(max(count, 0), len(kept.grids)))
     folder.mkdir(parents=True, exist_ok=True)
-    sheet = montage(kept, shown)
+    sheet = montage(kept, shown, title)
     if sheet is not None:
         sheet.save(folder / "kept.png")
     path = folder / "kept.html"

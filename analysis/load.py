@@ -22,6 +22,7 @@ _LAYER_COLUMNS = (
     "chunk", "layer", "tokens_before", "tokens_kept", "ratio", "js", "image_kept", "question_kept", "answer_kept",
     "candidates",
 )  # fmt: skip
+_SKIPPED = "(see skipped)"  # ends the note that a run with skipped queries carries; `checks` says more
 _OF_THE_RUN = ("run_id", "dataset", "model", "metric", "method", "label", "shots", "delta", "seed", "demonstrations_id")
 
 
@@ -30,16 +31,20 @@ class Loaded:
     """All finished runs below some folders.
 
     runs: one row per run. dataset, model, metric, method; label (the method and those of its options in which runs
-        differ); shots, delta, seed; value, stderr (standard error over the run's queries), n (queries),
-        higher_is_better; tokens_full, tokens_kept (cache entries per KV head, mean over layers), compression,
+        differ); shots, delta, seed; value, stderr (standard error over the run's queries), n (queries), unit (of a
+        hundred times the value: "%" or none), higher_is_better; skipped (queries that could not be asked) and
+        skip_reason (of the first); rule (that chose the demonstrations), prompt (fingerprints of the texts that
+        questions are made with); tokens_full, tokens_kept (cache entries per KV head, mean over layers), compression,
         bytes_full, bytes_kept; js_max (worst chunk), js_heldout, both in nats; seconds_load, seconds_compress,
         seconds_query, queries_per_second, peak_memory_bytes, layer_forwards; device, dtype; demonstrations_id, notes,
         run_id, path. Unknown numbers are NaN.
+    others: as `runs`, one row per run and metric of its dataset besides the one that runs are compared by.
     layers: one row per chunk and layer, the columns of layers.csv after those of the run.
     records: path of record.json -> the record as it is stored.
     """
 
     runs: pd.DataFrame
+    others: pd.DataFrame
     layers: pd.DataFrame
     records: dict[str, dict[str, Any]]
     problems: list[str]
@@ -61,7 +66,15 @@ def load(folders: Sequence[str | Path]) -> Loaded:
     runs, repeated = _without_duplicates(pd.DataFrame(rows))
     runs = with_labels(runs, found)
     layers, damaged = _layers(runs)
-    return Loaded(runs, layers, {path: found[path] for path in runs.get("path", ())}, problems + repeated + damaged)
+    used = {path: found[path] for path in runs.get("path", ())}
+    return Loaded(runs, _others(runs, used), layers, used, problems + repeated + damaged)
+
+
+def nothing_in(folders: Sequence[str], problems: Sequence[str]) -> str:
+    """The sentence that says that there is no finished run, and why."""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    reason = f": {problems[0].removesuffix('.')}{more}" if problems else ""
+    return f"Expected finished runs in {', '.join(folders)}, but found none{reason}."
 
 
 class _UnusableError(Exception):
@@ -107,8 +120,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
     try:
-        row = {**_identity(record), **_score(record), **_cost(record)}
-        provenance(record)  # read later, and damaged just as well
+        row = {**_identity(record), **_chosen(record), **_score(record["metric"]), **_cost(record)}
+        for metric in record["other_metrics"]:
+            _score(metric)  # read later, and damaged just as well
+        provenance(record)
         return row
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise _UnusableError(f"is damaged ({type(error).__name__}: {error})") from None
@@ -132,7 +147,6 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
         "run_id": str(record["run_id"]),
         "dataset": component(config["dataset"]),
         "model": str(config["model"]["name"]),
-        "metric": str(record["metric"]["name"]),
         "method": component(config["method"]),
         "shots": int(config["shots"]),
         "delta": _number(record["js"]["delta"]),
@@ -140,18 +154,30 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
         "device": str(record["device"]),
         "dtype": str(record["dtype"]),
         "demonstrations_id": str(record["demonstrations_id"]),
-        "notes": "; ".join(record["notes"]),
+        "notes": "; ".join(note for note in record["notes"] if not note.endswith(_SKIPPED)),
     }
 
 
-def _score(record: dict[str, Any]) -> dict[str, Any]:
-    metric = record["metric"]
+def _chosen(record: dict[str, Any]) -> dict[str, Any]:
+    """What the model was given: how the demonstrations were chosen, the prompt's texts, and what was left out."""
+    texts = sorted(record["prompt_fingerprint"].items())
+    return {
+        "rule": str(record["demonstrations"]["rule"]),
+        "prompt": ", ".join(f"{name} {text['sha256'][:8]}" for name, text in texts),
+        "skipped": len(record["skipped"]),
+        "skip_reason": next(iter(record["skipped"].values()), ""),
+    }
+
+
+def _score(metric: dict[str, Any]) -> dict[str, Any]:
     if not math.isfinite(metric["value"]):
         raise ValueError(f"the {metric['name']} is {metric['value']}")
     return {
+        "metric": str(metric["name"]),
         "value": float(metric["value"]),
         "stderr": _number(metric["stderr"]),
         "n": int(metric["n"]),
+        "unit": str(metric["unit"]),
         "higher_is_better": bool(metric["higher_is_better"]),
     }
 
@@ -189,6 +215,13 @@ def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         for row, kept in zip(runs[again].to_dict("records"), first[again].to_dict("records"), strict=True)
     ]
     return runs[~again].reset_index(drop=True), problems
+
+
+def _others(runs: pd.DataFrame, records: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    rows = [
+        {**run, **_score(metric)} for run in runs.to_dict("records") for metric in records[run["path"]]["other_metrics"]
+    ]
+    return pd.DataFrame(rows, columns=runs.columns)
 
 
 def _layers(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -8,18 +8,17 @@ LaTeX and CSV; prints the table and, last, the path of the page.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.checks import check, versions
 from analysis.drawings import drawings, unequal
-from analysis.load import Loaded, load
+from analysis.load import Loaded, load, nothing_in
 from analysis.page import Content, page
 from analysis.seeds import settings as aggregated
 from analysis.style import save
-from analysis.tables import Table, comparison, costs, latex, markdown, text_csv
+from analysis.tables import Table, comparison, costs, latex, markdown, other_metrics, text_csv
 
 REPORT = "report.html"
 
@@ -34,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     loaded = load(options.folders)
     if loaded.runs.empty:
-        print(_nothing(options.folders, loaded.problems), file=sys.stderr)
+        print(nothing_in(options.folders, loaded.problems), file=sys.stderr)
         return 1
     try:
         path = write(loaded, options.out or _home(options.folders[0]))
@@ -50,12 +49,6 @@ def _home(folder: str) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _nothing(folders: Sequence[str], problems: Sequence[str]) -> str:
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    reason = f": {problems[0].removesuffix('.')}{more}" if problems else ""
-    return f"Expected finished runs in {', '.join(folders)}, but found none{reason}."
-
-
 def write(loaded: Loaded, folder: Path) -> Path:
     """Write everything to `folder` and print the table, and the problems as notes; returns the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +56,7 @@ def write(loaded: Loaded, folder: Path) -> Path:
     problems = [*loaded.problems, *check(loaded), *unequal(settings)]
     for problem in problems:
         print(f"Note: {problem}", file=sys.stderr)
-    tables = {"comparison": comparison(settings), "costs": costs(settings)}
+    tables = {"comparison": comparison(settings), "costs": costs(settings), **_others(loaded.others)}
     print(markdown(tables["costs"]), end="")
     _write_tables(tables, settings, loaded.runs, folder)
     figures = [(drawing, *save(drawing.figure, folder / drawing.name)) for drawing in drawings(settings, loaded.layers)]
@@ -71,6 +64,13 @@ def write(loaded: Loaded, folder: Path) -> Path:
     path = folder / REPORT
     path.write_text(page(content, folder), encoding="utf-8")
     return path
+
+
+def _others(others: pd.DataFrame) -> dict[str, Table]:
+    """A table per dataset with other metrics, under the stem of its files."""
+    tables = other_metrics(aggregated(others)) if not others.empty else []
+    numbers = ["", *(f"-{number}" for number in range(2, len(tables) + 1))]
+    return {f"other_metrics{number}": table for number, table in zip(numbers, tables, strict=False)}
 
 
 def _write_tables(tables: dict[str, Table], settings: pd.DataFrame, runs: pd.DataFrame, folder: Path) -> None:

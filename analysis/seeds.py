@@ -9,6 +9,7 @@ from scipy.special import stdtrit  # comes with scikit-learn
 CELL = ["dataset", "model", "metric"]  # scores are compared within one of these only
 SETTING = [*CELL, "method", "label", "shots", "delta"]
 CONFIDENCE = 0.95
+SCALE = 100  # scores are shown as a hundred times their value, which is what the records' unit is of
 OVER_SEEDS = "95 % t-interval over seeds"
 OVER_QUERIES = "standard error over queries"
 UNKNOWN = "unknown"
@@ -23,14 +24,12 @@ def settings(runs: pd.DataFrame) -> pd.DataFrame:
     value (mean); query_stderr: standard error over the queries of one run (root mean square over seeds); seed_t95:
     half the width of the 95 % t-interval over seeds, NaN for one seed; interval: seed_t95 where seeds differ, else
     query_stderr (a method that does not depend on the seed is not certain); interval_kind says which;
-    tokens_kept_t95: as seed_t95, of the context length; js_max: the worst chunk of all seeds, nats; scale: 100 where
-    the metric is a share and shown in per cent, else 1.
+    tokens_kept_t95: as seed_t95, of the context length; js_max: the worst chunk of all seeds, nats; unit: of a hundred
+    times the value, which is what tables and figures show.
     """
     groups = runs.groupby(SETTING, dropna=False, sort=True)
     rows = [{**dict(zip(SETTING, key, strict=True)), **_aggregate(group)} for key, group in groups]
-    table = pd.DataFrame(rows)
-    shares = table.groupby("metric")["value"].transform(lambda values: values.between(0, 1).all())
-    return table.assign(scale=shares.map({True: 100.0, False: 1.0}))
+    return pd.DataFrame(rows)
 
 
 def _aggregate(group: pd.DataFrame) -> dict[str, object]:
@@ -45,6 +44,7 @@ def _aggregate(group: pd.DataFrame) -> dict[str, object]:
         "seed_t95": seeds,
         "interval": interval,
         "interval_kind": kind,
+        "unit": group["unit"].iloc[0],
         "higher_is_better": bool(group["higher_is_better"].all()),
         "tokens_kept_t95": t_interval(group["tokens_kept"]),
         "js_max": group["js_max"].max(),
@@ -73,6 +73,11 @@ def _root_mean_square(values: pd.Series) -> float:
 def several(values: pd.Series) -> bool:
     """Whether there are different values; unknown ones are alike."""
     return len(values.unique()) > 1
+
+
+def with_unit(metric: str, unit: str) -> str:
+    """Such as "accuracy (%)"; the name alone where the unit is none."""
+    return f"{metric} ({unit})" if unit else metric
 
 
 def bars(rows: pd.DataFrame) -> str:

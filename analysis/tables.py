@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.seeds import CELL, bars, several
+from analysis.seeds import CELL, SCALE, bars, several, with_unit
 
 MISSING = "–"
 _ROW = ["label", "delta"]
@@ -37,7 +37,12 @@ class Table:
     notes: Sequence[str]
 
 
-def comparison(settings: pd.DataFrame) -> Table:
+def other_metrics(settings: pd.DataFrame) -> list[Table]:
+    """For every dataset that has some, the scores by metrics that runs are not compared by."""
+    return [comparison(rows, title="Other metrics") for _, rows in settings.groupby("dataset", sort=True)]
+
+
+def comparison(settings: pd.DataFrame, title: str = "Scores") -> Table:
     """Scores: a row per method and limit, a column per dataset, model, metric and number of shots that occurs."""
     columns = list(settings.groupby(_COLUMN, sort=True))
     varied = [name for name in _COLUMN if several(settings[name])]
@@ -45,7 +50,7 @@ def comparison(settings: pd.DataFrame) -> Table:
     keys = settings.groupby(_ROW, dropna=False, sort=True)
     names = [_column_name(rows, varied or ["metric"]) for _, rows in columns]
     return Table(
-        title=f"Scores: {_column_name(settings, [name for name in _COLUMN if name not in varied])}".removesuffix(": "),
+        title=f"{title}: {_column_name(settings, [name for name in _COLUMN if name not in varied])}".removesuffix(": "),
         headers=["method", "delta", *names],
         rows=[
             [Cell(str(label)), Cell(number(delta, "g")), *(_found(rows, part, best) for _, part in columns)]
@@ -57,8 +62,13 @@ def comparison(settings: pd.DataFrame) -> Table:
 
 
 def _column_name(rows: pd.DataFrame, shown: Sequence[str]) -> str:
-    values = rows.iloc[0]
-    return ", ".join(f"{values[name]} shots" if name == "shots" else str(values[name]) for name in shown)
+    return ", ".join(_named(rows.iloc[0].to_dict(), name) for name in shown)
+
+
+def _named(row: dict, column: str) -> str:
+    if column == "shots":
+        return f"{row['shots']} shots"
+    return with_unit(row["metric"], row["unit"]) if column == "metric" else str(row[column])
 
 
 def _found(row: pd.DataFrame, column: pd.DataFrame, best: set[int]) -> Cell:
@@ -117,23 +127,21 @@ _COSTS: Mapping[str, Callable[[dict], str]] = {
 
 
 def _score_header(settings: pd.DataFrame) -> str:
-    names = sorted(settings["metric"].unique())
-    per_cent = " (%)" if (settings["scale"] == 100).all() else ""
-    return (names[0] if len(names) == 1 else "score") + per_cent
+    metrics, units = sorted(settings["metric"].unique()), sorted(settings["unit"].unique())
+    return with_unit(metrics[0] if len(metrics) == 1 else "score", units[0] if len(units) == 1 else "")
 
 
 def _names(row: dict, shown: Sequence[str]) -> list[Cell]:
-    texts = [*(str(row[name]) for name in shown), row["label"], str(row["shots"]), number(row["delta"], "g")]
+    texts = [*(_named(row, name) for name in shown), row["label"], str(row["shots"]), number(row["delta"], "g")]
     return [Cell(text) for text in texts]
 
 
 def score(row: dict) -> str:
     """Mean ± interval (seeds × queries); a single seed is not counted."""
-    form = ".1f" if row["scale"] == 100 else ".3g"
     queries = row["n"] / row["seeds"]
     count = f"{row['seeds']} × {queries:g}" if queries.is_integer() else f"{row['seeds']} seeds, {row['n']}"
     count = count if row["seeds"] > 1 else str(row["n"])
-    return f"{row['scale'] * row['value']:{form}} ± {number(row['scale'] * row['interval'], form)} ({count})"
+    return f"{SCALE * row['value']:.1f} ± {number(SCALE * row['interval'], '.1f')} ({count})"
 
 
 def number(value: float, form: str) -> str:

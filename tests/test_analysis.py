@@ -175,7 +175,16 @@ def test_score_that_is_no_number(sweep: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"versions": None}, {"git": "abc"}, {"layer_forwards": float("inf")}, {"js": {"delta": 0.1}}]
+    "change",
+    [
+        {"versions": None},
+        {"git": "abc"},
+        {"layer_forwards": float("inf")},
+        {"js": {"delta": 0.1}},
+        {"demonstrations": {}},
+        {"other_metrics": [{}]},
+        {"skipped": None},
+    ],
 )
 def test_damaged_part_of_a_record(sweep: Path, change: dict[str, object]) -> None:
     path = edit(sweep / "0-0", lambda record: record.update(change))
@@ -226,6 +235,40 @@ def test_unequal_demonstrations(sweep: Path) -> None:
     assert not [sentence for sentence in problems(sweep) if "different demonstrations" in sentence]
     edit(sweep / "1-0", lambda record: record.update(demonstrations_id="other"))
     the(problems(sweep), "different demonstrations of digits", "10 shots, seed 0", "none")
+
+
+def test_unequal_rules(sweep: Path) -> None:
+    edit(sweep / "1-0", lambda record: record["demonstrations"].update(rule="first"))
+    sentence = the(problems(sweep), "demonstrations of digits (random) were not all chosen by one rule")
+    assert "balanced: emloc" in sentence
+    assert "first: none (digits, 10 shots))" in sentence
+
+
+def test_unequal_prompts(sweep: Path) -> None:
+    print_of = {"question": {"characters": 5, "sha256": "f" * 64}}
+    edit(sweep / "1-0", lambda record: record.update(prompt_fingerprint=print_of))
+    the(problems(sweep), "queries of digits (random) were not all asked with the same text", "question ffffffff: none")
+    edit(sweep / "1-0", lambda record: record.update(prompt_fingerprint={}))
+    the(problems(sweep), "not all asked with the same text", "none: none (digits, 10 shots)")
+
+
+def test_skipped_queries(sweep: Path) -> None:
+    skipped = {"digits/0001": "The image is broken.", "digits/0002": "It is gone."}
+    note = "2 of 22 queries could not be asked and count nowhere (see skipped)"
+    edit(sweep / "1-0", lambda record: record.update(skipped=skipped, notes=[note]))
+    found = problems(sweep)
+    the(found, "none (digits, 10 shots), seed 0: 2 of 22", "the first reason: The image is broken.")
+    assert not [sentence for sentence in found if "see skipped" in sentence]
+
+
+def test_other_metrics_are_rows_of_their_own(sweep: Path) -> None:
+    other = {"name": "CIDEr", "value": 1.5, "unit": ""}
+    edit(sweep / "1-0", lambda record: record.update(other_metrics=[{**record["metric"], **other}]))
+    loaded = load([sweep])
+    (row,) = loaded.others.to_dict("records")
+    assert (row["metric"], row["value"], row["unit"], row["label"]) == ("CIDEr", 1.5, "", "none")
+    assert set(loaded.runs["metric"]) == {"accuracy"}
+    assert load([sweep / "0-0"]).others.empty
 
 
 def test_what_runs_say_of_themselves(sweep: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from analysis.layer_figures import KINDS, budgets, kinds, totals
 from analysis.load import Loaded, load
 from analysis.seeds import settings
 from analysis.style import PRUNED, Look, look
-from analysis.tables import comparison, costs, escaped, latex, markdown, text_csv
+from analysis.tables import comparison, costs, escaped, latex, markdown, other_metrics, text_csv
 from tests.sweep import MATCHED, SEEDS, VARIED, edit
 
 pytest_plugins = ["tests.sweep_fixtures"]
@@ -62,7 +63,7 @@ def scores(sweep: Path, name: str, *, better: bool, value: float) -> None:
 def test_comparison_has_every_setting_and_shows_what_is_missing(cell: pd.DataFrame) -> None:
     table = comparison(cell)
     assert list(table.headers) == ["method", "delta", "10 shots", "20 shots"]
-    assert table.title == "Scores: digits, random, accuracy"
+    assert table.title == "Scores: digits, random, accuracy (%)"
     rows = {(row[0].text, row[1].text): [one.text for one in row[2:]] for row in table.rows}
     assert len(rows) == len(cell.groupby(["label", "delta"], dropna=False))
     assert rows["pyramidkv", "–"][1] == "–"
@@ -94,11 +95,32 @@ def test_best_follows_the_direction_of_the_metric(sweep: Path, better: bool) -> 
     assert sorted(bold) == sorted(best)
 
 
-def test_a_score_that_is_no_share_is_no_percentage(sweep: Path) -> None:
-    scores(sweep, "1", better=False, value=12.34)
-    table = markdown(costs(settings(load([sweep / "1-0"]).runs)))
-    assert "| accuracy |" in table
-    assert "12.3 ± " in table
+def test_a_score_without_a_unit_is_no_percentage(sweep: Path) -> None:
+    for name in ("1-0", "5-0"):
+        edit(sweep / name, lambda record: record["metric"].update(name="CIDEr", value=1.234, unit=""))
+    cell = settings(load([sweep / "1-0", sweep / "5-0"]).runs)
+    table = markdown(costs(cell))
+    assert "| CIDEr |" in table
+    assert "123.4 ± " in table
+    assert comparison(cell).title == "Scores: digits, random, CIDEr"
+    figure = curves(cell, "shots")
+    assert figure.axes[0].get_ylabel() == "CIDEr"
+    assert line(figure.axes[0], look("none").colour)[0, 1] == pytest.approx(123.4)
+    assert "%" not in pareto_words(cell)
+
+
+def test_other_metrics_have_a_table_per_dataset(sweep: Path) -> None:
+    for name, value in (("1-0", 0.25), ("0-0", 0.75)):
+        edit(sweep / name, lambda record, new=value: record.update(other_metrics=[other(record, new)]))
+    others = settings(load([sweep]).others)
+    (table,) = other_metrics(others)
+    assert table.title == "Other metrics: digits, random, CIDEr, 10 shots"
+    rows = {row[0].text: (row[2].text, row[2].bold) for row in table.rows}
+    assert rows == {"emloc": ("75.0 ± 1.0 (20)", True), "none": ("25.0 ± 1.0 (20)", False)}
+
+
+def other(record: dict[str, Any], value: float) -> dict[str, Any]:
+    return {**record["metric"], "name": "CIDEr", "value": value, "stderr": 0.01, "unit": ""}
 
 
 def test_costs_have_one_row_per_setting(cell: pd.DataFrame) -> None:

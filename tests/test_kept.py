@@ -131,12 +131,35 @@ def test_unknown_places_fade_the_whole_image() -> None:
     assert np.unique(np.asarray(kept.tile(0, 0))[..., 0]).tolist() == [int(255 * 0.9 * 0.75)]
 
 
+def inked(sheet: Image.Image, left: int, top: int, right: int, bottom: int) -> bool:
+    """Whether something is written in that part of a sheet."""
+    return np.asarray(sheet.crop((left, top, right, bottom)).convert("L")).min() < 128
+
+
 def test_montage_has_a_row_per_image_and_a_column_per_layer() -> None:
     kept = small([[1, 1, 1, 1], [0, 0, 0, 0]])
-    sheet = montage(kept, [0])
+    sheet = montage(kept, [0], "run")
     assert sheet is not None
-    assert sheet.size == (2 * 96 + 4, 96)
-    assert montage(kept, []) is None
+    assert sheet.size == (52 + 2 * 100, 62 + 100)
+    for column in range(2):
+        left = 52 + 100 * column
+        assert sheet.crop((left, 62, left + 96, 158)).tobytes() == kept.tile(0, column).tobytes()
+    assert montage(kept, [], "run") is None
+
+
+def test_montage_says_what_its_rows_and_columns_are() -> None:
+    kept = small([[1, 1, 1, 1], [0, 0, 0, 0]])
+    sheet = montage(kept, [0], "run")
+    assert sheet is not None
+    assert inked(sheet, 0, 0, 40, 20)  # title
+    assert inked(sheet, 52, 20, 252, 42)  # what the columns are
+    assert all(inked(sheet, left, 44, left + 96, 60) for left in (52, 152))  # layers
+    assert inked(sheet, 0, 62, 22, 158)  # what the rows are
+    assert inked(sheet, 30, 62, 50, 158)  # the demonstration
+    long = montage(kept, [0], "a-very-long-name-of-a-run-" * 3)
+    assert long is not None
+    assert long.width > sheet.width
+    assert not inked(long, long.width - 4, 0, long.width, long.height)  # nothing is cut off
 
 
 def test_command_writes_page_and_picture(
@@ -148,7 +171,7 @@ def test_command_writes_page_and_picture(
     text = (tmp_path / "out" / "kept.html").read_text()
     assert text.count("<h2>") == 2
     assert text.count("<figure>") == 2 * 2
-    assert Image.open(io.BytesIO((tmp_path / "out" / "kept.png").read_bytes())).size == (2 * 96 + 4, 2 * 96 + 4)
+    assert Image.open(io.BytesIO((tmp_path / "out" / "kept.png").read_bytes())).size == (52 + 2 * 100, 62 + 2 * 100)
 
 
 def test_a_run_without_the_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,6 +90,16 @@ def test_page_tells_problems_options_and_versions(sweep: Path) -> None:
         assert words in page.text
 
 
+def test_other_metrics_are_a_table_of_their_own(sweep: Path) -> None:
+    other = {"name": "ROUGE-L", "value": 0.321, "unit": "%"}
+    edit(sweep / "1-0", lambda record: record.update(other_metrics=[{**record["metric"], **other}]))
+    main([str(sweep)])
+    for suffix in ("md", "tex", "csv"):
+        assert "32.1" in (sweep / f"other_metrics.{suffix}").read_text()
+    page = Page((sweep / "report.html").read_text())
+    assert "Other metrics: digits, random, ROUGE-L (%), 10 shots" in page.text
+
+
 def test_report_prints_its_table_and_leaves_the_files_of_runs_alone(
     sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
