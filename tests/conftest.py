@@ -1,20 +1,21 @@
 """What every test relies on: no network, no cache of the user's, one torch thread, fixed seeds; and golden files."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-_CACHE = tempfile.TemporaryDirectory(prefix="emloc-tests-")
-
 # Before transformers or datasets are imported: both read these once.
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", WANDB_MODE="offline")
-os.environ["HF_HOME"] = _CACHE.name
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="emloc-tests-")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 import pytest
 import torch
+
+_CACHE = os.environ["HF_HOME"]  # of datasets, which are copied there when they are read
 
 # The tests' tensors are small: a second thread gains little, and on a busy machine its barriers cost 100 times more.
 torch.set_num_threads(1)
@@ -32,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_unconfigure() -> None:
-    _CACHE.cleanup()
+    shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.fixture

@@ -61,7 +61,8 @@ def realworld(number: int) -> dict[str, Any]:
     return {
         "bytes": base64.b64encode(picture(number, kind="JPEG")).decode(), "question": f"What does sign {number} say?",
         "multi-choice options": [f"({letter}) word {number}{letter}" for letter in "ABCD"] + ["(E) Not in the image."],
-        "answer": "ABCDE"[number % 5], "index": number, "category": places[number % 3], "l2-category": tasks[number % 3],
+        "answer": "ABCDE"[number % 5], "index": number, "category": places[number % 3],
+        "l2-category": tasks[number % 3],
     }  # fmt: skip
 
 

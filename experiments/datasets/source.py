@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from emloc.errors import UserError
 from emloc.prompt import load_image
@@ -129,7 +129,8 @@ def decoded(data: bytes, where: str) -> Image.Image:
         with Image.open(io.BytesIO(data)) as opened:
             return opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        raise UserError(f"Expected a readable image in {where}, but it is not one ({error}).") from error
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f"Expected a readable image in {where}, but it is not one ({reason}).") from error
 
 
 def load_table(hub_id: str, split: str, path: str | Path | None) -> Table:
