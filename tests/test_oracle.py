@@ -140,9 +140,9 @@ def test_answers_of_ten_people(scoring: str, accuracy: float, ask: Ask) -> None:
     record = ask("ok_vqa", KNOWLEDGE, f"scoring={scoring}")
     assert values(record) == {"VQA accuracy": pytest.approx(accuracy)}
     found = parts(record.metric)
-    assert set(found) == {"question type/four", "question type/nine", "answer type/other"}
-    assert found["answer type/other"] == (record.metric.value, 8)
-    assert found["question type/nine"] == (pytest.approx(2.9 / 4), 4)  # rows 3, 5, 7, 9
+    assert set(found) == {"question_type/four", "question_type/nine", "answer_type/other"}
+    assert found["answer_type/other"] == (record.metric.value, 8)
+    assert found["question_type/nine"] == (pytest.approx(2.9 / 4), 4)  # rows 3, 5, 7, 9
 
 
 # The box of row N begins at 0.1667 + N / 100 and is 0.2 wide; it goes from 0.25 to 0.5 downwards.

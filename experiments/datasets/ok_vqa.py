@@ -39,7 +39,7 @@ class OKVQA(Published):
     def sample(self, id: str, row: Row, visual: Visual) -> Sample:
         answers = row.texts("answers")
         kind = row.part("question_type")
-        parts = (f"question type/{kind}", f"answer type/{row.part('answer_type')}")
+        parts = (f"question_type/{kind}", f"answer_type/{row.part('answer_type')}")
         question = f"{row.text('question')}{self.prompts['suffix']}"
         (label, _), *_ = Counter(answers).most_common(1)  # of several, the one that comes first
         return Sample(id, visual, label, question, group=kind, parts=parts, reference=answers)
