@@ -34,8 +34,9 @@ class ScreenSpot(Published):
     stop: ClassVar[str | None] = "ASSISTANT:"
     wording: ClassVar[Mapping[str, str]] = {
         "preamble": (
-            "A place on this screen is written as [left, top, right, bottom]: the edges of a box, as shares of the "
-            "screen's width and height from 0 to 1, to two decimals. Where is what this command is about? The command: "
+            "Which place on this screen does the following command mean? Answer with its box as "
+            "[left, top, right, bottom], in shares of the screen's width and height from 0 to 1, with two decimals. "
+            "Command: "
         )
     }
 
