@@ -194,16 +194,19 @@ def test_the_hubs_client_is_silent_while_data_is_read_and_as_before_afterwards(
     def noisy(*_: Any, **__: Any) -> None:
         logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
         logging.getLogger("datasets.load").warning("Using the latest cached version")
+        assert not datasets.is_progress_bar_enabled()
         raise ConnectionError("no way there")
 
     levels = huggingface_hub.logging.get_verbosity(), datasets.logging.get_verbosity()
-    bars = datasets.is_progress_bar_enabled()
     monkeypatch.setattr(datasets, "load_dataset", noisy)
-    with pytest.raises(UserError, match="no way there"):
-        read(None)
+    for switch in (datasets.enable_progress_bars, datasets.disable_progress_bars):
+        switch()
+        bars = datasets.is_progress_bar_enabled()
+        with pytest.raises(UserError, match="no way there"):
+            read(None)
+        assert datasets.is_progress_bar_enabled() == bars
     assert not caplog.messages
     assert (huggingface_hub.logging.get_verbosity(), datasets.logging.get_verbosity()) == levels
-    assert datasets.is_progress_bar_enabled() == bars
 
 
 @pytest.mark.parametrize("cell", [None, 7, "", "not base64!", "QUJD"])
