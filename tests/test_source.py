@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,3 +220,11 @@ def test_base64_that_is_no_image(cell: Any) -> None:
 
 def test_base64_that_is_an_image() -> None:
     assert open_base64(base64.b64encode(picture(0)).decode() + "\n", "row 3").size == (24, 16)
+
+
+def test_copies_for_reading_go_to_the_tests_own_cache(tmp_path: Path) -> None:
+    table = read(downloaded(tmp_path))
+    caches = {Path(file["filename"]) for file in table.data.cache_files}
+    assert caches
+    assert all(cache.is_relative_to(os.environ["HF_HOME"]) for cache in caches)
+    assert not Path(os.environ["HF_HOME"]).is_relative_to(Path.home())
