@@ -29,28 +29,36 @@ def layer_rows(layers: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_layer(layers: pd.DataFrame) -> pd.DataFrame:
-    """One row per run and layer: tokens are sums over chunks, `js` (nats) is the mean of chunks."""
+    """One row per run and layer: tokens are sums over chunks, `js` and `js_heldout` (nats) are means of chunks."""
     keys = [*SETTING, "seed", "run_id", "demonstrations_id", "layer"]
     sums = ["tokens_before", "tokens_kept", *_KEPT]
     return layers.groupby(keys, dropna=False, as_index=False, sort=True).agg(
-        {**dict.fromkeys(sums, "sum"), "js": "mean"}
+        {**dict.fromkeys(sums, "sum"), "js": "mean", "js_heldout": "mean"}
     )
 
 
 def budgets(layers: pd.DataFrame, chosen: pd.DataFrame) -> Figure | None:
-    """Kept tokens (top) and divergence (bottom) per layer of the chosen settings; None if their layers are unknown."""
+    """Kept tokens (top) and divergence (bottom) per layer of the chosen settings; None if their layers are unknown.
+
+    The divergence is that of held-out queries where all runs measured it, else that of the chunks' teachers, which only
+    a method that decides layer by layer knows for every layer.
+    """
     rows = per_layer(layer_rows(layers, chosen))
     if rows.empty:
         return None
     with rc_context(dict(STYLE)):
         figure, axes = new_figure(2, height=4.2)
         kept, divergence = axes[:, 0]
+        heldout = bool(rows["js_heldout"].notna().all())  # then all methods can be compared by it
         for place, setting in enumerate(chosen.to_dict("records")):
             beside = _APART * (place - (len(chosen) - 1) / 2)
             mine = rows[rows["label"] == setting["label"]].assign(x=lambda table, by=beside: table["layer"] + by)
             _draw_mean(kept, mine, "tokens_kept", setting)
-            _draw_divergence(divergence, mine, setting, place)
-        _finish_budgets(figure, kept, divergence, chosen)
+            if heldout:
+                _draw_mean(divergence, mine, "js_heldout", setting)
+            else:
+                _draw_divergence(divergence, mine, setting, place)
+        _finish_budgets(figure, kept, divergence, chosen, heldout=heldout)
     return figure
 
 
@@ -74,22 +82,21 @@ def _draw_divergence(axes: Axes, rows: pd.DataFrame, setting: dict, place: int) 
         axes.axhline(setting["js_max"], color=look(setting["method"]).colour, linestyle=dashes, linewidth=1)
 
 
-def _finish_budgets(figure: Figure, kept: Axes, divergence: Axes, chosen: pd.DataFrame) -> None:
+def _finish_budgets(figure: Figure, kept: Axes, divergence: Axes, chosen: pd.DataFrame, *, heldout: bool) -> None:
     kept.set(ylabel="context tokens kept\nper KV head", ylim=(0, None))
     kept.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    divergence.set_ylabel("JS from the teacher (nats)")
+    divergence.set_ylabel("JS on held-out queries (nats)" if heldout else "JS from the teacher (nats)")
     _scale_divergence(divergence)
     divergence.set_xlabel("layer (0 is the lowest)")
     divergence.xaxis.set_major_locator(MaxNLocator(integer=True))
-    finish(figure, chosen, _explained(chosen))
+    finish(figure, chosen, _explained(chosen, heldout=heldout))
 
 
-def _explained(chosen: pd.DataFrame) -> str:
+def _explained(chosen: pd.DataFrame, *, heldout: bool) -> str:
     bars = f"; bars: {OVER_SEEDS}" if chosen["seeds"].max() > 1 else ""
-    return (
-        f"{_place(chosen)}; in brackets: mean over layers; line: JS after each layer's decision; "
-        f"dashed: JS of the whole memory in its worst chunk{bars}"
-    )
+    teacher = "line: JS after each layer's decision; dashed: JS of the whole memory in its worst chunk"
+    lines = "JS with the layers from that one up pruned" if heldout else teacher
+    return f"{_place(chosen)}; in brackets: mean over layers; {lines}{bars}"
 
 
 def _scale_divergence(axes: Axes) -> None:

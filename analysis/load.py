@@ -40,7 +40,8 @@ class Loaded:
         seconds_query, queries_per_second, peak_memory_bytes, layer_forwards; device, dtype; demonstrations_id, notes,
         run_id, path. Unknown numbers are NaN.
     others: as `runs`, one row per run and metric of its dataset besides the one that runs are compared by.
-    layers: one row per chunk and layer, the columns of layers.csv after those of the run.
+    layers: one row per chunk and layer, the columns of layers.csv after those of the run, and js_heldout (nats): on
+        held-out queries, with only the layers from that one up pruned, the same for all chunks.
     records: path of record.json -> the record as it is stored.
     """
 
@@ -66,7 +67,7 @@ def load(folders: Sequence[str | Path]) -> Loaded:
             problems.append(f"{path} {reason}; left out.")
     runs, repeated = _without_duplicates(pd.DataFrame(rows))
     runs = with_labels(runs, found)
-    layers, damaged = _layers(runs)
+    layers, damaged = _layers(runs, found)
     used = {path: found[path] for path in runs.get("path", ())}
     return Loaded(runs, _others(runs, used), layers, used, problems + repeated + damaged)
 
@@ -225,15 +226,17 @@ def _others(runs: pd.DataFrame, records: dict[str, dict[str, Any]]) -> pd.DataFr
     return pd.DataFrame(rows, columns=runs.columns)
 
 
-def _layers(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def _layers(runs: pd.DataFrame, records: dict[str, dict[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
     tables, problems = [], []
     for run in runs.to_dict("records"):
         path = Path(run["path"]).with_name(LAYERS)
+        heldout = dict(enumerate(records[run["path"]]["js"].get("heldout_per_layer") or []))
         try:
-            tables.append(_layer_table(path).assign(**{name: run[name] for name in _OF_THE_RUN}))
+            table = _layer_table(path).assign(**{name: run[name] for name in _OF_THE_RUN})
+            tables.append(table.assign(js_heldout=table["layer"].map(heldout).astype(float)))
         except (OSError, ValueError, KeyError) as error:
             problems.append(f"{path} cannot be read ({error}); its run is missing from the figures of layers.")
-    columns = [*_OF_THE_RUN, *_LAYER_COLUMNS]
+    columns = [*_OF_THE_RUN, *_LAYER_COLUMNS, "js_heldout"]
     filled = [table for table in tables if not table.empty]
     return pd.concat(filled)[columns].reset_index(drop=True) if filled else pd.DataFrame(columns=columns), problems
 

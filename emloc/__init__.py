@@ -7,19 +7,58 @@
     memory.save("task.safetensors")                                     # ... ship a file of a few MB
     backbone.answer([Query(image, "What is this?")], Memory.load("task.safetensors", backbone))
 
+What a demonstration or a query shows is an image, the path of one, `Video(path, frames=8)`, or None.
+
 Shapes in signatures: B rows of a batch, T tokens, N tokens of a chunk, H_q query heads, H_kv KV heads, G query heads
 per KV head, D head size, C hidden size, L layers, A answer positions, V vocabulary, P position axes (3 with mRoPE).
 """
 
-from emloc.errors import UserError as UserError
-from emloc.loading import load_backbone as load_backbone
-from emloc.memory import Memory as Memory
-from emloc.methods.base import Compression as Compression
-from emloc.methods.base import Method as Method
-from emloc.methods.emloc import EMLoC as EMLoC
-from emloc.methods.none import NoPruning as NoPruning
-from emloc.methods.pyramidkv import PyramidKV as PyramidKV
-from emloc.methods.snapkv import SnapKV as SnapKV
-from emloc.methods.zero_shot import ZeroShot as ZeroShot
-from emloc.prompt import Demonstration as Demonstration
-from emloc.prompt import Query as Query
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emloc.errors import UserError as UserError
+    from emloc.loading import load_backbone as load_backbone
+    from emloc.memory import Memory as Memory
+    from emloc.methods.base import Compression as Compression
+    from emloc.methods.base import Method as Method
+    from emloc.methods.base import Reply as Reply
+    from emloc.methods.emloc import EMLoC as EMLoC
+    from emloc.methods.emloc_video import EMLoCVideo as EMLoCVideo
+    from emloc.methods.none import NoPruning as NoPruning
+    from emloc.methods.pyramidkv import PyramidKV as PyramidKV
+    from emloc.methods.snapkv import SnapKV as SnapKV
+    from emloc.methods.zero_shot import ZeroShot as ZeroShot
+    from emloc.prompt import Demonstration as Demonstration
+    from emloc.prompt import Query as Query
+    from emloc.video import Video as Video
+
+# Loaded when they are first used: torch and transformers take seconds, and much needs neither of them.
+_HOMES = {
+    "UserError": "emloc.errors",
+    "load_backbone": "emloc.loading",
+    "Memory": "emloc.memory",
+    "Compression": "emloc.methods.base",
+    "Method": "emloc.methods.base",
+    "Reply": "emloc.methods.base",
+    "EMLoC": "emloc.methods.emloc",
+    "EMLoCVideo": "emloc.methods.emloc_video",
+    "NoPruning": "emloc.methods.none",
+    "PyramidKV": "emloc.methods.pyramidkv",
+    "SnapKV": "emloc.methods.snapkv",
+    "ZeroShot": "emloc.methods.zero_shot",
+    "Demonstration": "emloc.prompt",
+    "Query": "emloc.prompt",
+    "Video": "emloc.video",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

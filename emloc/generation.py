@@ -29,7 +29,11 @@ def answer_batch(
 ) -> list[str]:
     """Greedy answers of one batch of queries (see `Backbone.answer`)."""
     memory = memory or backbone.empty_memory()
-    rows = query_rows(backbone, queries, memory)
+    return answer_rows(backbone, query_rows(backbone, queries, memory), memory, max_new_tokens=max_new_tokens)
+
+
+def answer_rows(backbone: "Backbone", rows: Sequence[Row], memory: Memory, *, max_new_tokens: int) -> list[str]:
+    """Greedy answers of encoded queries, run behind the memory as one batch."""
     tokens = generate(backbone, rows, memory, max_new_tokens=max_new_tokens)
     return [backbone.tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from emloc.attention import KeyValues, attend
-from emloc.backbones.base import Backbone
+from emloc.backbones.base import Backbone, LayerAttention
 from emloc.divergence import js_divergence
 from emloc.importance import chunk_attention
 from emloc.memory import Memory, MemoryLayer
@@ -45,13 +45,21 @@ def prefill(backbone: Backbone, row: Row, memory: Memory, *, tail: int = 0) -> C
     return Chunk(layers, row, memory.offset + row.span, tuple(queries))
 
 
-def run_rows(backbone: Backbone, batch: RowBatch, memory: Memory) -> Tensor:
-    """Hidden states (B, T, C) of independent rows over `memory`, before the final norm."""
+def run_rows(backbone: Backbone, batch: RowBatch, memory: Memory, *, inputs: list[Tensor] | None = None) -> Tensor:
+    """Hidden states (B, T, C) of independent rows over `memory`, before the final norm.
+
+    `inputs` collects the input (B, T, C) of every layer.
+    """
+    return backbone.run_layers(batch.embeds, batch.positions, _over(memory), inputs=inputs)
+
+
+def _over(memory: Memory) -> LayerAttention:
+    """Attention of rows over a memory and themselves."""
 
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
 
-    return backbone.run_layers(batch.embeds, batch.positions, attention)
+    return attention
 
 
 def rows_divergence(backbone: Backbone, rows: Sequence[Row], full: Memory, pruned: Memory) -> float:
@@ -61,22 +69,54 @@ def rows_divergence(backbone: Backbone, rows: Sequence[Row], full: Memory, prune
     return js_divergence(*logits).item()
 
 
+def layer_divergences(backbone: Backbone, rows: Sequence[Row], full: Memory, pruned: Memory) -> list[float]:
+    """As `rows_divergence`, one per layer, with only the layers from that one up pruned.
+
+    The first is that of the whole memory, the last that of the top layer alone. Runs L (L + 3) / 2 layers.
+    """
+    batch = RowBatch.stack(rows, offset=full.offset)
+    inputs: list[Tensor] = []
+    reference = backbone.logits(run_rows(backbone, batch, full, inputs=inputs)[batch.answers])
+    found = []
+    for start, hidden in enumerate(inputs):
+        last = backbone.run_layers(hidden, batch.positions, _over(pruned), start=start)
+        found.append(js_divergence(reference, backbone.logits(last[batch.answers])).item())
+    return found
+
+
 class Probe:
-    """Demonstrations run as independent rows over memory + chunk (DESIGN steps 2 and 3).
+    """Independent rows run over memory + chunk, such as demonstrations (DESIGN steps 2 and 3).
+
+    Parameters
+    ----------
+    observers
+        (B, T) bool, the positions of the rows whose attention counts; by default the answers.
+    compared
+        (B, T) bool, the A positions of the rows whose logits count; by default the answers.
 
     Attributes
     ----------
     reference
-        Float32 logits (A, V) at the A answer positions of all rows, the whole chunk visible: the teacher.
+        Float32 logits (A, V) at the compared positions of all rows, the whole chunk visible: the teacher.
     attention
-        Per layer, attention mass (H_kv, N) of the answer positions on the chunk's tokens.
+        Per layer, attention mass (H_kv, N) of the observers on the chunk's tokens.
     """
 
-    def __init__(self, backbone: Backbone, rows: Sequence[Row], memory: Memory, chunk: Chunk) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        rows: Sequence[Row],
+        memory: Memory,
+        chunk: Chunk,
+        *,
+        observers: Tensor | None = None,
+        compared: Tensor | None = None,
+    ) -> None:
         self._backbone = backbone
         self._memory = memory
         self._batch = RowBatch.stack(rows, offset=chunk.offset)
-        self._counted, self._at = _answer_positions(self._batch.answers)
+        self._counted, self._at = _marked_positions(self._batch.answers if observers is None else observers)
+        self._compared = self._batch.answers if compared is None else compared
         self._inputs: list[Tensor] = []
         self.attention: list[Tensor] = []
         self.reference = self._teach([layer.key_values for layer in chunk.layers])
@@ -91,7 +131,7 @@ class Probe:
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
             return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, kept[layer]])
 
-        return self._answer_logits(
+        return self._logits(
             self._backbone.run_layers(self._inputs[start], self._batch.positions, attention, start=start, inputs=inputs)
         )
 
@@ -111,16 +151,16 @@ class Probe:
             return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, chunk[layer]])
 
         hidden = self._backbone.run_layers(self._batch.embeds, self._batch.positions, attention, inputs=self._inputs)
-        return self._answer_logits(hidden)
+        return self._logits(hidden)
 
-    def _answer_logits(self, hidden: Tensor) -> Tensor:
-        return self._backbone.logits(hidden[self._batch.answers])
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self._backbone.logits(hidden[self._compared])
 
 
-def _answer_positions(answers: Tensor) -> tuple[Tensor, Tensor]:
-    """Answer positions (B, A) of (B, T) bool, padded to the longest row's count, and which of them count."""
-    counts = answers.sum(1)
-    at = answers.int().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]
+def _marked_positions(marked: Tensor) -> tuple[Tensor, Tensor]:
+    """The positions marked in (B, T) bool: which of (B, A) count, padded to the most of a row, and these positions."""
+    counts = marked.sum(1)
+    at = marked.int().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]
     counted = torch.arange(at.shape[1], device=at.device) < counts[:, None]
     return counted, at
 

@@ -5,7 +5,7 @@ spans are found by construction and never by searching for a token id: user text
 "assistant" or a marker such as ``<|im_end|>`` cannot move them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from emloc.errors import UserError
-from emloc.video import Video
+from emloc.video import Video, read_frames
 
 ImageLike = Image.Image | Path | Callable[[], Image.Image]  # the last reads it when it is used
 Visual = ImageLike | Video
@@ -23,7 +23,7 @@ class TokenKind(IntEnum):
     """What a context token is part of; the statistics of kept tokens are grouped by it."""
 
     QUESTION = 0  # user text, chat markers, system turn
-    IMAGE = 1  # one visual token
+    IMAGE = 1  # one visual token, of an image or a video
     ANSWER = 2  # the token that predicts the first answer token, the answer, end of turn
 
 
@@ -65,6 +65,7 @@ class ChatFormat:
     system: str = "You are a helpful assistant."
     image_open: str = "<|vision_start|>"
     image_token: str = "<|image_pad|>"
+    video_token: str = "<|video_pad|>"
     image_close: str = "<|vision_end|>"
     turn_open: str = "<|im_start|>"
     turn_close: str = "<|im_end|>"
@@ -81,7 +82,8 @@ class ChatFormat:
         """User turn and assistant turn of a demonstration, its answer tokens marked."""
         answer = TokenKind.ANSWER
         return [
-            *self._user_turn(item),
+            *self.opening(item),
+            *self._question(item),
             Piece("\n", answer),
             Piece(item.answer, answer, literal=True),
             Piece(self.turn_close, answer),
@@ -90,21 +92,39 @@ class ChatFormat:
 
     def query(self, item: Query) -> list[Piece]:
         """User turn of a query and the opening of the assistant's answer (the generation prompt)."""
-        return [*self._user_turn(item), Piece("\n")]
+        return [*self.opening(item), *self.tail(item)]
 
-    def _user_turn(self, item: Demonstration | Query) -> list[Piece]:
-        """User turn up to and including the word "assistant"; the newline after it already predicts the answer."""
-        return [
-            Piece(f"{self.turn_open}user\n"),
-            *self._visual(item),
-            Piece(item.question, literal=True),
-            Piece(f"{self.turn_close}\n{self.turn_open}assistant"),
-        ]
+    def opening(self, item: Demonstration | Query) -> list[Piece]:
+        """The user turn up to its question: the user's header and the visual."""
+        return [Piece(f"{self.turn_open}user\n"), *self._visual(item)]
+
+    def tail(self, item: Query) -> list[Piece]:
+        """What follows `opening` in a query: the question and the opening of the assistant's answer."""
+        return [*self._question(item), Piece("\n")]
+
+    def _question(self, item: Demonstration | Query) -> list[Piece]:
+        """The question, up to and including the word "assistant"; the newline after it already predicts the answer."""
+        return [Piece(item.question, literal=True), Piece(f"{self.turn_close}\n{self.turn_open}assistant")]
 
     def _visual(self, item: Demonstration | Query) -> list[Piece]:
         if item.visual is None:
             return []
-        return [Piece(self.image_open), Piece(self.image_token, TokenKind.IMAGE), Piece(self.image_close)]
+        token = self.video_token if isinstance(item.visual, Video) else self.image_token
+        return [Piece(self.image_open), Piece(token, TokenKind.IMAGE), Piece(self.image_close)]
+
+
+def load_frames(visual: Visual) -> Iterator[Image.Image]:
+    """The RGB frames of a visual, read one after the other as they are asked for; an image is its own only frame.
+
+    Raises
+    ------
+    UserError
+        As `load_image` and `read_frames`, once the first frame is asked for.
+    """
+    if isinstance(visual, Video):
+        yield from read_frames(visual)
+    else:
+        yield load_image(visual)
 
 
 def load_image(image: ImageLike) -> Image.Image:

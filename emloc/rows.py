@@ -1,7 +1,8 @@
 """Token sequences ready for the decoder: one `Row`, or a `RowBatch` of them padded on the right."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from emloc.prompt import TokenKind
 
 @dataclass(frozen=True)
 class Row:
-    """A tokenised and embedded turn, its positions counted from 0.
+    """A tokenised and embedded turn, its positions counted from 0; only in a part of a video some are lower (`split`).
 
     Visual features are already in `embeds`, so a demonstration's image is encoded once, however often it is run.
     """
@@ -26,7 +27,12 @@ class Row:
 
     def first(self, count: int) -> "Row":
         """The row's first `count` tokens."""
-        return Row(self.ids[:count], self.kinds[:count], self.positions[:, :count], self.embeds[:count])
+        return self.part(0, count)
+
+    def part(self, start: int, stop: int) -> "Row":
+        """The row's tokens from `start` to before `stop`, at their positions in the row."""
+        at = slice(start, stop)
+        return Row(self.ids[at], self.kinds[at], self.positions[:, at], self.embeds[at])
 
     @property
     def answers(self) -> Tensor:
@@ -51,6 +57,21 @@ def concatenate(rows: Sequence[Row]) -> Row:
         torch.cat(positions, dim=1),
         torch.cat([row.embeds for row in rows]),
     )
+
+
+def split(row: Row, cuts: Sequence[int]) -> list[Row]:
+    """The row cut before the tokens `cuts`, ascending; `concatenate` of the parts gives the row again.
+
+    Each part counts its positions from where the part before it ends. Where a cut goes through a video, the later part
+    has positions below 0: its rows and columns are those of the earlier one, only its time has advanced.
+    """
+    parts, start = [], 0
+    for begin, end in pairwise([0, *cuts, len(row)]):
+        part = row.part(begin, end)
+        part = replace(part, positions=part.positions - start)
+        parts.append(part)
+        start += part.span
+    return parts
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from emloc.memory import Memory, MemoryLayer
-from emloc.methods.base import Compression
+from emloc.methods.base import Compression, OwnContext
 from emloc.prompt import Demonstration
 from experiments.breakdown import Scored
 from experiments.codewords import AnswerCode
@@ -20,7 +21,7 @@ class Outcome:
 
     compression: Compression
     answered: Answered
-    heldout: float | None
+    heldout: list[float]  # nats, empty if not asked for; see `heldout_divergence`
     layer_forwards: int
     load_seconds: float
     compress_seconds: float
@@ -31,7 +32,7 @@ def metrics(dataset: Dataset, samples: Sequence[Sample], answered: Answered) -> 
     by_id = {sample.id: sample for sample in samples}
     return dataset.summarise(
         [
-            Scored(given.scores, by_id[given.id].counts_in, given.prediction, by_id[given.id].reference)
+            Scored(given.scores, by_id[given.id].parts, given.prediction, given.target, by_id[given.id].reference)
             for given in answered.predictions
         ]
     )
@@ -49,16 +50,25 @@ def fingerprints(dataset: Dataset) -> dict[str, Literal]:
     }
 
 
-def context_size(memory: Memory) -> ContextSize:
-    """Size of the memory, and what it would be if nothing had been pruned."""
-    kept = memory.mean_length
+def own_contexts(answered: Answered) -> list[OwnContext]:
+    """The contexts that were condensed for single queries."""
+    return [given.own for given in answered.predictions if given.own is not None]
+
+
+def context_size(memory: Memory, own: Sequence[OwnContext] = ()) -> ContextSize:
+    """Size of the memory, or the mean of queries' own contexts, and what it would be if nothing had been pruned."""
+    full = fmean(context.tokens_full for context in own) if own else memory.tokens_seen
+    layers = [context.tokens_kept_per_layer for context in own] or [memory.lengths]
+    lengths = [fmean(column) for column in zip(*layers, strict=True)]
+    kept, entries = fmean(lengths), [_entry_bytes(layer) for layer in memory.layers]
     return ContextSize(
-        tokens_full=memory.tokens_seen,
+        tokens_full=round(full),
         tokens_kept_mean=kept,
-        tokens_kept_per_layer=memory.lengths,
-        compression=memory.tokens_seen / kept if kept else None,
-        bytes_full=memory.tokens_seen * sum(map(_entry_bytes, memory.layers)),
-        bytes_kept=memory.nbytes,
+        tokens_kept_per_layer=[round(length) for length in lengths],
+        compression=full / kept if kept else None,
+        bytes_full=round(full * sum(entries)),
+        bytes_kept=round(sum(length * size for length, size in zip(lengths, entries, strict=True))),
+        per_query=bool(own),
     )
 
 
@@ -70,7 +80,10 @@ def _entry_bytes(layer: MemoryLayer) -> int:
 
 def divergence(outcome: Outcome, delta: float | None) -> Divergence:
     """What the answers' divergence is, and what the method's limit was."""
-    return Divergence(delta, [chunk.js for chunk in outcome.compression.chunks], outcome.heldout)
+    by_layer = outcome.heldout or None
+    own = own_contexts(outcome.answered)
+    final = [chunk.js for chunk in own or outcome.compression.chunks]
+    return Divergence(delta, final, by_layer[0] if by_layer else None, by_layer)
 
 
 def seconds(outcome: Outcome) -> Seconds:

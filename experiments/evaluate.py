@@ -7,10 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError
 from emloc.memory import Memory
+from emloc.methods.base import Method, OwnContext, Reply
 from experiments.codewords import AnswerCode
 from experiments.datasets.base import Dataset, Sample
 from experiments.progress import progress
@@ -20,18 +22,29 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answered query. `prompt` is the text that was asked, `answer` the model's own, `prediction` what was scored
-    of it (a class's name where a code word stands for it); `score` is by the dataset's first metric, `scores` by all;
-    `seconds` is the query's share of its batch's time."""
+    """One answered query.
+
+    `prompt` is the text that was asked, `answer` the model's own, `prediction` what was scored of it (a class's name
+    where a code word stands for it). `score` is by the dataset's first metric, None where answers are only scored
+    together; `scores` is by all. `own` is the context that was condensed for this query alone, if there is one.
+    `seconds` is the query's share of its batch's time.
+    """
 
     id: str
     prompt: str
     target: str
     answer: str
     prediction: str
-    score: float
+    score: float | None
     scores: Mapping[str, float]
+    own: OwnContext | None
     seconds: float
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Prediction":
+        """The prediction as it is stored in JSON."""
+        own = stored["own"]
+        return cls(**{**stored, "own": None if own is None else OwnContext(**own)})
 
 
 @dataclass(frozen=True)
@@ -79,19 +92,20 @@ class PredictionFile:
 
 def _parse(line: bytes) -> Prediction | None:
     try:
-        return Prediction(**json.loads(line)) if line.endswith(b"\n") else None
-    except (ValueError, TypeError):
+        return Prediction.of(json.loads(line)) if line.endswith(b"\n") else None
+    except (ValueError, TypeError, KeyError):
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How queries are asked: of which model and memory, and how answers are read and scored.
+    """How queries are asked: of which model, by which method and on what memory, and how answers are read and scored.
 
     `skip`: pass over queries that cannot be asked, instead of raising their UserError.
     """
 
     backbone: Backbone
+    method: Method
     memory: Memory
     dataset: Dataset
     code: AnswerCode
@@ -140,22 +154,33 @@ class Evaluation:
     def _answer(self, batch: Sequence[Sample]) -> list[Prediction]:
         for sample in batch:
             if sample.problem:
-                raise UserError(f"Expected queries that can be asked, but {sample.problem}")
+                raise UserError(sample.problem)
         begin = time.perf_counter()
-        texts = self.backbone.answer(
+        replies = self.method.answer(
+            self.backbone,
             [self.dataset.query(sample) for sample in batch],
             self.memory,
             max_new_tokens=self.dataset.max_new_tokens,
             batch_size=self.batch_size,
         )
         seconds = (time.perf_counter() - begin) / len(batch)
-        return [self._scored(sample, text, seconds) for sample, text in zip(batch, texts, strict=True)]
+        return [self._scored(sample, reply, seconds) for sample, reply in zip(batch, replies, strict=True)]
 
-    def _scored(self, sample: Sample, text: str, seconds: float) -> Prediction:
-        prediction = self.code.decode(self.dataset.read(text))
+    def _scored(self, sample: Sample, reply: Reply, seconds: float) -> Prediction:
+        prediction = self.code.decode(self.dataset.read(reply.text))
         scores = self.dataset.score(prediction, sample)
-        first = scores[self.dataset.metrics[0].name]
-        return Prediction(sample.id, sample.question, sample.label, text, prediction, first, scores, seconds)
+        first = scores.get(self.dataset.metrics[0].name)
+        return Prediction(
+            id=sample.id,
+            prompt=sample.question,
+            target=sample.label,
+            answer=reply.text,
+            prediction=prediction,
+            score=first,
+            scores=scores,
+            own=reply.own,
+            seconds=seconds,
+        )
 
 
 def spread_out(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:

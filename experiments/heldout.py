@@ -6,18 +6,23 @@ import torch
 
 from emloc.backbones.base import Backbone
 from emloc.memory import Memory
-from emloc.passes import rows_divergence
+from emloc.passes import layer_divergences
 from emloc.prompt import Demonstration
 
 
 @torch.inference_mode()
 def heldout_divergence(
     backbone: Backbone, solved: Sequence[Demonstration], full: Memory, pruned: Memory, *, batch_size: int
-) -> float:
-    """Mean JS divergence (nats) at the answer positions of solved queries, over the full against the pruned memory."""
-    found: list[tuple[float, int]] = []
+) -> list[float]:
+    """Mean JS divergence (nats) at the answer positions of solved queries, over the full against the pruned memory.
+
+    One number per layer, with only the layers from that one up pruned: the first is that of the whole memory.
+    """
+    sums, answers = [0.0] * backbone.n_layers, 0
     for start in range(0, len(solved), batch_size):
         rows = backbone.encode(solved[start : start + batch_size])
-        answers = sum(int(row.answers.sum()) for row in rows)
-        found.append((rows_divergence(backbone, rows, full, pruned), answers))
-    return sum(value * count for value, count in found) / sum(count for _, count in found)
+        count = sum(int(row.answers.sum()) for row in rows)
+        found = layer_divergences(backbone, rows, full, pruned)
+        sums = [total + count * js for total, js in zip(sums, found, strict=True)]
+        answers += count
+    return [total / answers for total in sums]

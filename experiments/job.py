@@ -24,6 +24,7 @@ from experiments.assembly import (
     fingerprints,
     metrics,
     notes,
+    own_contexts,
     seconds,
 )
 from experiments.building import build, build_backbone
@@ -169,6 +170,7 @@ class Job:
     def _answer(self, memory: Memory) -> Answered:
         evaluation = Evaluation(
             backbone=self.backbone,
+            method=self.method,
             memory=memory,
             dataset=self.dataset,
             code=self.code,
@@ -177,10 +179,10 @@ class Job:
         )
         return evaluation.run(self.samples, self.folder.predictions)
 
-    def _heldout(self, memory: Memory) -> float | None:
-        """Divergence on queries between this memory and the whole context; None if not asked for, or no context."""
+    def _heldout(self, memory: Memory) -> list[float]:
+        """Divergence on queries between this memory and the whole context; nothing if not asked for, or no context."""
         if not self.settings.heldout_js or not memory.tokens_seen:
-            return None
+            return []
         full = NoPruning(chunk_size=self.method.chunk_size).compress(self.backbone, self.demonstrations)
         chosen = spread_out(self.dataset.samples(), self.settings.heldout_js)
         solved = [self.dataset.solved(sample, code=self.code) for sample in chosen]
@@ -201,7 +203,7 @@ class Job:
             metric=main,
             other_metrics=others,
             skipped=outcome.answered.skipped,
-            context=context_size(outcome.compression.memory),
+            context=context_size(outcome.compression.memory, own_contexts(outcome.answered)),
             js=divergence(outcome, self._delta),
             layer_forwards=outcome.layer_forwards,
             seconds=times,

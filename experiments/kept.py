@@ -6,21 +6,24 @@ Arrays, for L layers, H KV heads, N raw context tokens and D demonstrations:
     kinds (N,) uint8: 0 question and chat markers, 1 image, 2 answer
     owners (N,) int32: the demonstration that a token is of, -1 for the system turn
     grids (D, 2) int32: rows and columns of a demonstration's visual tokens, in reading order; 0, 0 if there are none,
-        or if their positions do not tell
-    image_<d>: the bytes of a small PNG of demonstration d's image; absent where it has none
+        or if their positions do not tell. The rows of a video are those of all its temporal steps
+    image_<d>: the bytes of a small PNG of demonstration d's image; absent where it has none. Of a video it holds the
+        first frame of every temporal step, from top to bottom
 """
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from emloc.backbones.base import Backbone
 from emloc.methods.base import Compression
-from emloc.prompt import Demonstration, TokenKind, load_image
+from emloc.prompt import Demonstration, TokenKind, Visual, load_frames
 from emloc.rows import Row
 
 _EDGE = 96  # pixels, the longer side of a stored image at most
@@ -38,7 +41,11 @@ def write_kept(
         "kinds": raw.kinds.cpu().numpy(),
         "owners": owners.numpy().astype(np.int32),
         "grids": np.array([_grid(raw, owners == number) for number in range(len(used))], np.int32).reshape(-1, 2),
-        **{f"image_{number}": _png(item) for number, item in enumerate(used) if item.visual is not None},
+        **{
+            f"image_{number}": _png(_picture(item.visual, backbone))
+            for number, item in enumerate(used)
+            if item.visual is not None
+        },
     }
     _write(path, arrays)
 
@@ -48,7 +55,7 @@ def _packed(compression: Compression) -> np.ndarray:
     kept = np.zeros((len(layers), layers[0].index.shape[0], tokens), dtype=bool)
     for number, layer in enumerate(layers):
         np.put_along_axis(kept[number], layer.index.cpu().numpy().astype(np.int64), True, axis=-1)
-    return np.packbits(kept, axis=-1)
+    return np.packbits(kept[..., compression.before :], axis=-1)
 
 
 def _texts(raw: Row, backbone: Backbone) -> list[str]:
@@ -58,17 +65,30 @@ def _texts(raw: Row, backbone: Backbone) -> list[str]:
 
 
 def _grid(raw: Row, mine: torch.Tensor) -> tuple[int, int]:
-    """Rows and columns of the visual tokens among `mine`, by the axes 1 and 2 of their positions (mRoPE)."""
+    """Rows and columns of the visual tokens among `mine`, by the axes of their positions (mRoPE)."""
     places = raw.positions.cpu()[:, mine & (raw.kinds.cpu() == TokenKind.IMAGE)]
-    if not places.shape[1] or len(places) < 3:
+    if not places.shape[1] or len(places) != 3:
         return 0, 0
-    rows, columns = (int(axis.max() - axis.min()) + 1 for axis in places[1:3])
-    return (rows, columns) if rows * columns == places.shape[1] else (0, 0)
+    steps, rows, columns = (int(axis.max() - axis.min()) + 1 for axis in places)
+    return (steps * rows, columns) if steps * rows * columns == places.shape[1] else (0, 0)
 
 
-def _png(item: Demonstration) -> np.ndarray:
-    image = load_image(item.visual)
-    image.thumbnail((_EDGE, _EDGE))
+def _picture(visual: Visual, backbone: Backbone) -> Image.Image:
+    """A small picture of the visual: of an image itself, of a video the first frames of its steps."""
+    frames = [_small(frame) for frame in islice(load_frames(visual), 0, None, backbone.frames_per_step)]
+    strip = Image.new("RGB", (frames[0].width, sum(frame.height for frame in frames)))
+    for number, frame in enumerate(frames):
+        strip.paste(frame, (0, number * frame.height))
+    return strip
+
+
+def _small(image: Image.Image) -> Image.Image:
+    copy = image.copy()
+    copy.thumbnail((_EDGE, _EDGE))
+    return copy
+
+
+def _png(image: Image.Image) -> np.ndarray:
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return np.frombuffer(stream.getvalue(), dtype=np.uint8)

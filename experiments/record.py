@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.metrics import Mean
+
 if TYPE_CHECKING:
     from emloc.methods.base import ChunkTrace, Compression, LayerCount
 
@@ -23,15 +25,6 @@ LAYER_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Part:
-    """The score over the queries of a part of a dataset, such as a class or a category."""
-
-    value: float
-    stderr: float | None  # None: unknown, of a single query
-    n: int
-
-
-@dataclass(frozen=True)
 class Metric:
     """The score over all queries, and over every part of the dataset that has queries."""
 
@@ -40,13 +33,13 @@ class Metric:
     stderr: float | None  # None: unknown, of a single query
     n: int
     higher_is_better: bool
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Mean]
     unit: str = "%"  # of a hundred times the value
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Metric":
         """The metric as it is stored in JSON."""
-        parts = {name: Part(**part) for name, part in stored["parts"].items()}
+        parts = {name: Mean(**part) for name, part in stored["parts"].items()}
         return cls(**{**stored, "parts": parts})
 
 
@@ -68,7 +61,10 @@ class Literal:
 
 @dataclass(frozen=True)
 class ContextSize:
-    """Size of the context. Tokens are cache entries per KV head; `compression` is None where nothing is kept."""
+    """Size of the context. Tokens are cache entries per KV head; `compression` is None where nothing is kept.
+
+    `per_query`: every query has a context of its own, and these are means over queries, rounded where they are whole.
+    """
 
     tokens_full: int
     tokens_kept_mean: float
@@ -76,15 +72,21 @@ class ContextSize:
     compression: float | None
     bytes_full: int
     bytes_kept: int
+    per_query: bool = False
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Jensen-Shannon divergences in nats; `delta` is the method's limit, None if it has none."""
+    """Jensen-Shannon divergences in nats; `delta` is the method's limit, None if it has none.
+
+    `final_per_chunk`: where queries have contexts of their own, of the worst chunk of each. `heldout_per_layer`: on
+    held-out queries, with only the layers from each layer up pruned; the first is the lowest.
+    """
 
     delta: float | None
     final_per_chunk: list[float]
     heldout_mean: float | None
+    heldout_per_layer: list[float] | None = None
 
 
 @dataclass(frozen=True)

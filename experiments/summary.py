@@ -11,7 +11,7 @@ def summary(record: Record) -> str:
         *((metric.name, _score(metric)) for metric in (record.metric, *record.other_metrics)),
         ("context", _context(record.context)),
         ("memory", f"{record.context.bytes_full / _MB:.2f} -> {record.context.bytes_kept / _MB:.2f} MB"),
-        ("JS", _divergence(record.js)),
+        ("JS", _divergence(record.js, "queries" if record.context.per_query else "chunks")),
         ("time", _time(record)),
         ("peak memory", f"{record.peak_memory_bytes / _MB:,.0f} MB on {record.device}, {record.dtype}"),
         *(("note", note) for note in record.notes),
@@ -27,14 +27,15 @@ def _score(metric: Metric) -> str:
 
 
 def _context(size: ContextSize) -> str:
-    lengths = f"{size.tokens_full:,} -> {size.tokens_kept_mean:,.1f} tokens (mean over layers)"
+    over = "queries and layers" if size.per_query else "layers"
+    lengths = f"{size.tokens_full:,} -> {size.tokens_kept_mean:,.1f} tokens (mean over {over})"
     return lengths if size.compression is None else f"{lengths}, {size.compression:.2f}x compression"
 
 
-def _divergence(js: Divergence) -> str:
+def _divergence(js: Divergence, chunks: str) -> str:
     parts = []
     if js.final_per_chunk:
-        parts.append(f"{max(js.final_per_chunk):.5f} in the worst of {len(js.final_per_chunk)} chunks")
+        parts.append(f"{max(js.final_per_chunk):.5f} in the worst of {len(js.final_per_chunk)} {chunks}")
     if js.delta is not None:
         parts.append(f"limit {js.delta:g}")
     if js.heldout_mean is not None:

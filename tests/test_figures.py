@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from analysis.comparable import comparable, mismatch
 from analysis.drawings import drawings, pareto_words, unequal
 from analysis.figures import beside, curves, draw_reference, front, pareto
-from analysis.layer_figures import KINDS, budgets, kinds, totals
+from analysis.layer_figures import KINDS, budgets, kinds, layer_rows, totals
 from analysis.load import Loaded, load
 from analysis.seeds import settings
 from analysis.style import PRUNED, Look, look, new_figure
@@ -233,6 +233,21 @@ def test_layers_are_compared_at_equal_length(cell: pd.DataFrame) -> None:
     apart = cell[cell["label"] != chosen["label"].iloc[-1]]
     assert "unequal context lengths (emloc 43, pyramidkv 43, snapkv budget=0.2 88 tokens)" in next(unequal(apart))
     assert comparable(cell[cell["method"] == "none"]).empty
+
+
+def test_methods_are_compared_on_heldout_queries_where_all_have_them(sweep: Path) -> None:
+    for number, folder in enumerate(sorted(sweep.iterdir())):
+        layers = pd.read_csv(folder / "layers.csv")["layer"].nunique()
+        by_layer = [0.1 / (1 + layer + number) for layer in range(layers)]
+        edit(folder, lambda record, new=by_layer: record["js"].update(heldout_per_layer=new))
+    found = load([sweep])
+    chosen = comparable(settings(found.runs))
+    divergence = budgets(found.layers, chosen).axes[1]
+    assert divergence.get_ylabel() == "JS on held-out queries (nats)"
+    rows = layer_rows(found.layers, chosen)
+    for setting in chosen.to_dict("records"):
+        expected = rows[rows["label"] == setting["label"]].groupby("layer")["js_heldout"].mean()
+        assert line(divergence, look(setting["method"]).colour)[:, 1] == pytest.approx(expected.to_numpy())
 
 
 def test_budgets_show_every_layer(loaded: Loaded, cell: pd.DataFrame) -> None:

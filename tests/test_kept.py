@@ -9,10 +9,13 @@ import pytest
 from PIL import Image
 
 from analysis.kept import Kept, main, montage, page
-from emloc import Memory, load_backbone
+from emloc import Demonstration, EMLoCVideo, Memory, NoPruning, Query, Video, load_backbone
 from emloc.prompt import TokenKind
+from experiments.kept import write_kept
 from experiments.record import KEPT, MEMORY
+from tests.checkpoints import make_checkpoint
 from tests.runs import execute
+from tests.videos import number_of, write_video
 
 pytest_plugins = ["tests.run_fixtures"]
 
@@ -52,6 +55,36 @@ def test_tokens_are_told_apart(options: list[str], tmp_path: Path) -> None:
         assert len(kept.tokens(number, visual=True)) == 4
         assert tuple(kept.grids[number]) == (2, 2)
         assert kept.images[number].size == (16, 16)
+
+
+def test_a_video_is_shown_step_below_step(tmp_path: Path) -> None:
+    """Six frames are three steps; the picture has each one's first frame, and as many rows of tokens."""
+    backbone = load_backbone(make_checkpoint(tmp_path / "model", visual_tokens=6), device="cpu")
+    path = write_video(tmp_path / "a.mp4", 6, size=(48, 32))
+    demos = [Demonstration(Video(path, 6), "What?", "this"), Demonstration(Video(path, 1), "What?", "that")]
+    write_kept(tmp_path / KEPT, NoPruning().trace(backbone, demos), demos, backbone)
+    kept = Kept.read(tmp_path / KEPT)
+    assert kept.grids.tolist() == [[3 * 2, 3], [2, 3]]
+    assert [len(kept.tokens(number, visual=True)) for number in (0, 1)] == [18, 6]
+    assert kept.images[0].size == (48, 3 * 32)
+    steps = [kept.images[0].crop((0, 32 * step, 48, 32 * step + 32)) for step in range(3)]
+    assert [number_of(step) for step in steps] == [0, 2, 4]
+    assert kept.tile(0, 0).size == (48, 96)
+
+
+def test_a_condensed_video_is_shown_without_the_context_before_it(tmp_path: Path) -> None:
+    backbone = load_backbone(make_checkpoint(tmp_path / "model", visual_tokens=6), device="cpu")
+    video = Video(write_video(tmp_path / "a.mp4", 8, size=(48, 32)), 8)
+    method = EMLoCVideo(window=4, ratios=(0.2,), delta=0.6)
+    before = method.compress(backbone, [Demonstration(None, "What?", "this")])
+    compression, _ = method.condense(backbone, Query(video, "Why?"), before)
+    write_kept(tmp_path / KEPT, compression, [Demonstration(video, "", "")], backbone)
+    kept = Kept.read(tmp_path / KEPT)
+    assert kept.share.shape[1] == len(compression.raw) == len(kept.kinds)
+    assert kept.grids.tolist() == [[4 * 2, 3]]
+    kept_tokens = [length - before.tokens_seen for length in compression.memory.lengths]
+    assert kept.share.sum(1).tolist() == pytest.approx(kept_tokens)
+    assert max(kept_tokens) < len(compression.raw)
 
 
 def test_a_finished_run_is_compressed_again_for_it(options: list[str], tmp_path: Path, answered: list[str]) -> None:

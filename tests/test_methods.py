@@ -81,6 +81,14 @@ def test_no_demonstrations_leave_an_empty_memory(method: Method, backbone: Backb
     assert backbone.answer(asked, result.memory) == backbone.answer(asked)
 
 
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_replies_are_the_answers_on_the_memory(method: Method, backbone: Backbone) -> None:
+    memory, asked = method.compress(backbone, demonstrations(SHOTS)), queries(5)
+    replies = method.answer(backbone, asked, memory, max_new_tokens=4, batch_size=2)
+    assert [reply.text for reply in replies] == backbone.answer(asked, memory, max_new_tokens=4)
+    assert {reply.own for reply in replies} == {None}
+
+
 @pytest.mark.parametrize("method", [m for m in METHODS if m.name in {"snapkv", "pyramidkv"}], ids=str)
 def test_budgets_are_kept_exactly(method: Method, backbone: Backbone) -> None:
     result = method.trace(backbone, demonstrations(SHOTS))

@@ -6,7 +6,7 @@ import pytest
 
 from emloc.errors import UserError, nearest
 from experiments.codewords import AnswerCode
-from experiments.metrics import exact_match, mean_and_stderr, normalised_substring
+from experiments.metrics import Mean, breakdown, exact_match, mean_and_stderr, normalised_substring
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,17 @@ def test_mean_and_standard_error() -> None:
     assert mean_and_stderr([1.0]) == (1.0, None)
     with pytest.raises(ValueError, match="no scores"):
         mean_and_stderr([])
+
+
+def test_breakdown_by_parts() -> None:
+    scores = [(1.0, ("short", "Sports")), (0.0, ["short"]), (0.5, ()), (0.5, ("Sports", "Sports", "art"))]
+    assert breakdown(scores) == {
+        "Sports": Mean(0.75, pytest.approx(0.25), 2),
+        "art": Mean(0.5, None, 1),
+        "short": Mean(0.5, pytest.approx(0.5), 2),
+    }
+    assert list(breakdown(scores)) == ["Sports", "art", "short"]
+    assert breakdown([]) == {}
 
 
 def test_a_model_of_free_text_needs_no_code() -> None:

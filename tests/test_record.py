@@ -15,7 +15,7 @@ from emloc.backbones.base import Backbone
 from experiments import progress as progress_module
 from experiments.assembly import context_size
 from experiments.breakdown import Scored, measured
-from experiments.metrics import MetricSpec
+from experiments.metrics import Mean, MetricSpec
 from experiments.picture import draw_layers
 from experiments.progress import progress
 from experiments.provenance import demonstrations_id, git_state, peak_memory_bytes, versions
@@ -28,7 +28,6 @@ from experiments.record import (
     Divergence,
     Literal,
     Metric,
-    Part,
     Record,
     Seconds,
     finished_record,
@@ -48,7 +47,7 @@ RECORD = Record(
     demonstrations=Chosen("balanced", ["a", "b"]),
     prompt_fingerprint={"question": Literal(13, "00ff")},
     answers=Answers(True, {"cat": "bodi"}),
-    metric=Metric("accuracy", 0.875, 0.0123, 1000, True, {"cat": Part(0.875, 0.0123, 1000)}),
+    metric=Metric("accuracy", 0.875, 0.0123, 1000, True, {"cat": Mean(0.875, 0.0123, 1000)}),
     other_metrics=[Metric("IoU", 0.5, None, 1, True, {}, "")],
     skipped={"c": "it is no image"},
     context=ContextSize(6600, 1320.5, [1320, 1321], 4.9981, 54_000_000, 10_800_000),
@@ -97,9 +96,10 @@ def test_record_has_the_keys_of_the_contract(tmp_path: Path) -> None:
     }  # fmt: skip
     assert set(stored["metric"]) == {"name", "value", "stderr", "n", "higher_is_better", "parts", "unit"}
     assert set(stored["context"]) == {
-        "tokens_full", "tokens_kept_mean", "tokens_kept_per_layer", "compression", "bytes_full", "bytes_kept"
+        "tokens_full", "tokens_kept_mean", "tokens_kept_per_layer", "compression", "bytes_full", "bytes_kept",
+        "per_query",
     }  # fmt: skip
-    assert set(stored["js"]) == {"delta", "final_per_chunk", "heldout_mean"}
+    assert set(stored["js"]) == {"delta", "final_per_chunk", "heldout_mean", "heldout_per_layer"}
     assert set(stored["seconds"]) == {"load", "compress", "query"}
 
 
@@ -199,7 +199,7 @@ def test_table_of_a_run_without_context_and_with_one_query() -> None:
 def test_metrics_have_an_error_in_every_part() -> None:
     answers = [("cat", 1.0), ("cat", 0.0), ("dog", 1.0)]
     found = measured(MetricSpec("accuracy"), [Scored({"accuracy": score}, (label,)) for label, score in answers])
-    assert found.parts == {"cat": Part(0.5, 0.5, 2), "dog": Part(1.0, None, 1)}
+    assert found.parts == {"cat": Mean(0.5, 0.5, 2), "dog": Mean(1.0, None, 1)}
     assert (found.value, found.n) == (pytest.approx(2 / 3), 3)
     assert found.stderr == pytest.approx(1 / 3)
 

@@ -83,7 +83,7 @@ def test_torn_line_is_cut_off(options: list[str], tmp_path: Path, answered: list
 
 def test_line_written_twice_counts_once(tmp_path: Path) -> None:
     first, second = (
-        Prediction("a", "What?", "cat", text, text, score, {"accuracy": score}, 0.1)
+        Prediction("a", "What?", "cat", text, text, score, {"accuracy": score}, None, 0.1)
         for text, score in (("cat", 1.0), ("dog", 0.0))
     )
     PredictionFile(tmp_path / "p.jsonl").append([first, second])

@@ -10,7 +10,7 @@ from experiments.datasets.base import Sample
 from experiments.datasets.imagenet100 import class_names
 from experiments.evaluate import spread_out
 from experiments.problems import explain
-from experiments.record import Record
+from experiments.record import Divergence, Record
 from tests.checkpoints import make_checkpoint
 from tests.runs import comparable, execute, lines, write_image
 
@@ -118,17 +118,18 @@ def test_spread_out() -> None:
     assert spread_out(samples, None) == spread_out(samples, 99) == samples
 
 
-def heldout(options: list[str], tmp_path: Path) -> Callable[[str], float | None]:
-    return lambda method: (
-        execute(*options, f"method={method}", "heldout_js=5", f"hydra.run.dir={tmp_path / method}").js.heldout_mean
-    )
+def heldout(options: list[str], tmp_path: Path) -> Callable[[str], Divergence]:
+    return lambda method: execute(*options, f"method={method}", "heldout_js=5", f"hydra.run.dir={tmp_path / method}").js
 
 
 def test_heldout_divergence(options: list[str], tmp_path: Path) -> None:
     of = heldout([option for option in options if "chunk_size" not in option], tmp_path)
-    assert of("none") == pytest.approx(0, abs=1e-6)
-    assert (of("emloc") or 0) > 1e-6
-    assert of("zero_shot") is None
+    assert of("none").heldout_per_layer == pytest.approx([0, 0], abs=1e-6)
+    pruned = of("emloc")
+    assert (pruned.heldout_mean or 0) > 1e-6
+    assert pruned.heldout_per_layer
+    assert pruned.heldout_mean == pruned.heldout_per_layer[0] != pruned.heldout_per_layer[1]
+    assert of("zero_shot").heldout_mean is None
 
 
 def test_zero_shot_record_has_no_compression(options: list[str]) -> None:

@@ -6,19 +6,20 @@ Only the files of this package know transformers' internals.
 import functools
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from emloc.errors import UserError
 from emloc.generation import answer_batch
 from emloc.memory import Memory, MemoryLayer
-from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, load_image
+from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, load_frames
 from emloc.rows import Row
 
 # (layer number, queries (B, H_q, T, D), keys (B, H_kv, T, D), values, scaling) -> (B, T, H_q, D)
@@ -40,7 +41,7 @@ class Backbone(ABC):
 
     model_types: ClassVar[tuple[str, ...]]  # of the checkpoints this family reads
     chat: ClassVar[ChatFormat] = ChatFormat()
-    images_per_batch: ClassVar[int] = 16
+    steps_per_batch: ClassVar[int] = 16  # images, or temporal steps of videos, that the vision tower sees at once
 
     def __init__(
         self, model: Any, tokenizer: Any, image_processor: Any, *, label_words: tuple[str, ...] | None = None
@@ -61,7 +62,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def set_visual_tokens(self, count: int) -> None:
-        """Resize every image to about `count` visual tokens, keeping its aspect ratio."""
+        """Resize every image, and every temporal step of a video, to about `count` tokens; the aspect ratio stays."""
 
     @property
     @abstractmethod
@@ -85,13 +86,21 @@ class Backbone(ABC):
     def final_norm(self, hidden: Tensor) -> Tensor:
         """The norm in front of the output matrix."""
 
+    @property
     @abstractmethod
-    def image_features(self, images: Sequence[Any]) -> list[tuple[Tensor, Any]]:
-        """For every RGB image its features (N, C) in reading order and whatever `positions` needs to place them."""
+    def frames_per_step(self) -> int:
+        """Frames of a video that share their visual tokens: one temporal step."""
+
+    @abstractmethod
+    def visual_features(self, visuals: Iterable[Iterable[Image.Image]]) -> Iterator[tuple[Tensor, Any]]:
+        """For every visual, given as its RGB frames, its features (N, C) and whatever `positions` needs to place them.
+
+        The features are in reading order, those of a video step after step; an image is one step.
+        """
 
     @abstractmethod
     def positions(self, kinds: Tensor, grids: Sequence[Any]) -> Tensor:
-        """Positions (P, T) from 0 of a row with these token kinds (T,) and image grids."""
+        """Positions (P, T) from 0 of a row with these token kinds (T,) and grids of its visuals."""
 
     # -- facts
 
@@ -144,38 +153,42 @@ class Backbone(ABC):
 
     @torch.inference_mode()
     def encode(self, items: Sequence[Demonstration | Query]) -> list[Row]:
-        """Tokenise and embed turns; images go through the vision tower in batches of `images_per_batch`."""
-        rows: list[Row] = []
-        for start in range(0, len(items), self.images_per_batch):
-            rows += self._encode_batch(items[start : start + self.images_per_batch])
-        return rows
+        """Tokenise and embed turns; frames are read as the vision tower takes them, `steps_per_batch` steps at once."""
+        visuals = self._features(items)
+        return [self._row(self.chat.render(item), visuals) for item in items]
 
     @torch.inference_mode()
     def system_row(self) -> Row:
         """The system turn, which opens a context or a query without context."""
-        return self._row(self.chat.system_turn(), [])
+        return self._row(self.chat.system_turn(), iter(()))
 
-    def _encode_batch(self, items: Sequence[Demonstration | Query]) -> list[Row]:
-        images = [load_image(item.visual) for item in items if item.visual is not None]
-        encoded = iter(self.image_features(images) if images else [])
-        rows = []
-        for item in items:
-            visuals = [next(encoded)] if item.visual is not None else []
-            rows.append(self._row(self.chat.render(item), visuals))
-        return rows
+    @torch.inference_mode()
+    def opening_row(self, query: Query) -> Row:
+        """A query's turn up to its question: the user's header and the visual."""
+        return self._row(self.chat.opening(query), self._features([query]))
 
-    def _row(self, pieces: Sequence[Piece], visuals: Sequence[tuple[Tensor, Any]]) -> Row:
-        ids, kinds = [], []
-        counts = iter([features.shape[0] for features, _ in visuals])
+    @torch.inference_mode()
+    def tail_row(self, query: Query) -> Row:
+        """The rest of a query. `concatenate` makes of both parts what `encode` gives."""
+        return self._row(self.chat.tail(query), iter(()))
+
+    def _features(self, items: Sequence[Demonstration | Query]) -> Iterator[tuple[Tensor, Any]]:
+        return self.visual_features(load_frames(item.visual) for item in items if item.visual is not None)
+
+    def _row(self, pieces: Sequence[Piece], visuals: Iterator[tuple[Tensor, Any]]) -> Row:
+        """A row of the pieces; takes one of `visuals` for each that stands for one."""
+        ids, kinds, shown = [], [], []
         for piece in pieces:
             piece_ids = self._piece_ids(piece.text, piece.literal)
-            repeat = next(counts) if piece.kind == TokenKind.IMAGE else 1
-            ids += piece_ids * repeat
-            kinds += [int(piece.kind)] * (len(piece_ids) * repeat)
-        return self.build_row(torch.tensor(ids), torch.tensor(kinds, dtype=torch.uint8), visuals)
+            if piece.kind == TokenKind.IMAGE:
+                shown.append(next(visuals))
+                piece_ids = piece_ids * shown[-1][0].shape[0]
+            ids += piece_ids
+            kinds += [int(piece.kind)] * len(piece_ids)
+        return self.build_row(torch.tensor(ids), torch.tensor(kinds, dtype=torch.uint8), shown)
 
     def build_row(self, ids: Tensor, kinds: Tensor, visuals: Sequence[tuple[Tensor, Any]]) -> Row:
-        """A row from ids (T,), kinds (T,) and the features of its images, in order."""
+        """A row from ids (T,), kinds (T,) and the features of its visuals, in order."""
         embeds = self.embed(ids.to(self.device))
         if visuals:
             embeds = embeds.clone()

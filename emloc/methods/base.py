@@ -12,7 +12,7 @@ from emloc.backbones.base import Backbone
 from emloc.errors import UserError
 from emloc.memory import Memory
 from emloc.passes import Chunk, prefill
-from emloc.prompt import Demonstration, TokenKind
+from emloc.prompt import Demonstration, Query, TokenKind
 from emloc.rows import Row, concatenate
 
 Progress = Callable[[int, int], None]  # (layer steps done, layer steps in all)
@@ -66,9 +66,14 @@ class Compression:
     owners: Tensor  # (tokens seen,) int64, the demonstration that a raw token is of; -1: the system turn
     budget_tokens: float | None = None  # mean tokens per layer that a budgeted method aimed at
 
+    @property
+    def before(self) -> int:
+        """Raw tokens of a context that was in memory before; they are not part of `raw`, `owners` and `chunks`."""
+        return self.memory.tokens_seen - len(self.raw)
+
     def layer_counts(self) -> list[LayerCount]:
         """One entry per chunk and layer, counted from the memory itself."""
-        counts, start = [], 0
+        counts, start = [], self.before
         for number, chunk in enumerate(self.chunks):
             counts += [self._count(number, layer, start, chunk.tokens) for layer in range(len(self.memory.layers))]
             start += chunk.tokens
@@ -77,7 +82,7 @@ class Compression:
     def _count(self, chunk: int, layer: int, start: int, tokens: int) -> LayerCount:
         index = self.memory.layers[layer].index.long()
         inside = (index >= start) & (index < start + tokens)
-        kinds = self.raw.kinds[index[inside]]
+        kinds = self.raw.kinds[index[inside] - self.before]
         heads = index.shape[0]
         by_kind = {kind: (kinds == kind).sum().item() / heads for kind in TokenKind}
         return LayerCount(
@@ -89,6 +94,23 @@ class Compression:
             by_kind[TokenKind.QUESTION],
             by_kind[TokenKind.ANSWER],
         )
+
+
+@dataclass(frozen=True)
+class OwnContext:
+    """A context that was condensed for one query alone. Tokens are cache entries per KV head."""
+
+    tokens_full: int
+    tokens_kept_per_layer: list[int]
+    js: float  # nats, of the worst chunk
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer. `own` is the context it was read from, None if that is the memory which all queries share."""
+
+    text: str
+    own: OwnContext | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +163,13 @@ class Method(ABC):
         """Adapt to a task: the memory that its demonstrations leave."""
         return self.trace(backbone, demonstrations, progress=progress).memory
 
+    def answer(
+        self, backbone: Backbone, queries: Sequence[Query], memory: Memory, *, max_new_tokens: int, batch_size: int
+    ) -> list[Reply]:
+        """Greedy answers to queries on the memory that `compress` made, in the queries' order."""
+        texts = backbone.answer(queries, memory, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        return [Reply(text) for text in texts]
+
     @torch.inference_mode()
     def trace(
         self, backbone: Backbone, demonstrations: Sequence[Demonstration], *, progress: Progress | None = None
@@ -156,7 +185,7 @@ class Method(ABC):
         total = len(system) + sum(len(row) for row in rows)
         context = Context(chunks, backbone.empty_memory(), total if rows else 0)
         self.check(context)
-        ticks = _ticks(progress, len(chunks) * backbone.n_layers)
+        ticks = layer_steps(progress, len(chunks) * backbone.n_layers)
         for number, demonstrations in enumerate(chunks):
             opening = [system] if number == 0 else []
             chunk = prefill(backbone, concatenate([*opening, *demonstrations]), context.memory, tail=self.tail_tokens)
@@ -208,7 +237,7 @@ def keep_all(backbone: Backbone, tick: Callable[[], None]) -> Pruning:
     return Pruning([None] * backbone.n_layers, js=0.0)
 
 
-def _ticks(progress: Progress | None, total: int) -> Iterator[None]:
+def layer_steps(progress: Progress | None, total: int) -> Iterator[None]:
     """Report one layer step per `next`."""
     for done in range(1, total + 1):
         if progress is not None:

@@ -5,7 +5,6 @@ kept tokens are stored in context order instead of score order, a chunk of one d
 answer positions' attention is ever formed.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,11 +12,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from emloc.backbones.base import Backbone
-from emloc.divergence import LN2
 from emloc.errors import UserError
 from emloc.importance import pool_scores, protect
 from emloc.methods.base import Context, Method, Pruning
-from emloc.methods.search import ORDERS, LayerSearch, layer_groups
+from emloc.methods.search import ORDERS, checked, search_layers
 from emloc.passes import Chunk, Probe
 from emloc.rows import Row
 
@@ -54,26 +52,15 @@ class EMLoC(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "ratios", tuple(float(ratio) for ratio in self.ratios))
-        if not 0 <= self.delta <= LN2 or math.isnan(self.delta):
-            raise UserError(f"Expected delta between 0 and ln 2 = 0.6931 (nats), but got {self.delta}.")
-        ascending = list(self.ratios) == sorted(set(self.ratios))
-        if not self.ratios or not ascending or not all(0 < ratio <= 1 for ratio in self.ratios):
-            raise UserError(
-                f"Expected ascending retention ratios in (0, 1], such as [0.1,0.2,0.5], but got {list(self.ratios)}."
-            )
+        object.__setattr__(self, "ratios", checked(self.delta, self.ratios, self.group))
         if self.order not in ORDERS:
             raise UserError(f"Expected order to be one of {', '.join(ORDERS)}, but got {self.order!r}.")
-        if self.group < 1:
-            raise UserError(f"Expected group of at least 1 layer, but got {self.group}.")
 
     def prune(
         self, backbone: Backbone, context: Context, chunk: Chunk, rows: Sequence[Row], tick: Callable[[], None]
     ) -> Pruning:
         probe = Probe(backbone, rows, context.memory, chunk)
-        search = LayerSearch(probe, chunk, probe_scores(probe, chunk.row.answers), order=self.order)
-        for group in layer_groups(backbone.n_layers, order=self.order, size=self.group):
-            search.decide(group, self.ratios, self.delta)
-            for _ in group:
-                tick()
-        return search.result()
+        scores = probe_scores(probe, chunk.row.answers)
+        return search_layers(
+            probe, chunk, scores, tick, ratios=self.ratios, delta=self.delta, group=self.group, order=self.order
+        )

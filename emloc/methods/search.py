@@ -1,10 +1,12 @@
-"""The search of `emloc`: how much of a chunk every layer keeps, decided one group of layers after the other."""
+"""The search of EMLoC: how much of a chunk every layer keeps, decided one group of layers after the other."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from emloc.divergence import js_divergence
+from emloc.divergence import LN2, js_divergence
+from emloc.errors import UserError
 from emloc.importance import top_indices
 from emloc.memory import MemoryLayer
 from emloc.methods.base import Candidate, Pruning
@@ -21,6 +23,40 @@ def layer_groups(layers: int, *, order: str, size: int) -> list[list[int]]:
     """The layers in groups of `size`, in the order of decision; the last group takes what is left."""
     walk = ORDERS[order](range(layers))
     return [sorted(walk[at : at + size]) for at in range(0, layers, size)]
+
+
+def checked(delta: float, ratios: Sequence[float], group: int) -> tuple[float, ...]:
+    """The ratios, as numbers; UserError if a search cannot use one of the three."""
+    if not 0 <= delta <= LN2 or math.isnan(delta):
+        raise UserError(f"Expected delta between 0 and ln 2 = 0.6931 (nats), but got {delta}.")
+    numbers = tuple(float(ratio) for ratio in ratios)
+    if not numbers or list(numbers) != sorted(set(numbers)) or not all(0 < ratio <= 1 for ratio in numbers):
+        raise UserError(
+            f"Expected ascending retention ratios in (0, 1], such as [0.1,0.2,0.5], but got {list(numbers)}."
+        )
+    if group < 1:
+        raise UserError(f"Expected group of at least 1 layer, but got {group}.")
+    return numbers
+
+
+def search_layers(
+    probe: Probe,
+    chunk: Chunk,
+    scores: Sequence[Tensor],  # per layer (H_kv, N)
+    tick: Callable[[], None],
+    *,
+    ratios: Sequence[float],
+    delta: float,
+    group: int,
+    order: str = "top_down",
+) -> Pruning:
+    """What every layer keeps of the chunk: the best by `scores`, as few as the limit allows; `tick` once per layer."""
+    search = LayerSearch(probe, chunk, scores, order=order)
+    for layers in layer_groups(len(scores), order=order, size=group):
+        search.decide(layers, ratios, delta)
+        for _ in layers:
+            tick()
+    return search.result()
 
 
 class LayerSearch:

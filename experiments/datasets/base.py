@@ -33,7 +33,7 @@ class Sample:
     group
         What `demonstrations=balanced` balances; empty: the label.
     parts
-        Names of the parts of the dataset that the sample counts in; empty: the label's.
+        Names of the parts of the dataset that the sample counts in, such as its class.
     reference
         What an answer is scored against, where that is more than the label.
     problem
@@ -48,11 +48,6 @@ class Sample:
     parts: tuple[str, ...] = ()
     reference: Any = None
     problem: str | None = None
-
-    @property
-    def counts_in(self) -> tuple[str, ...]:
-        """The parts of the dataset that the sample counts in."""
-        return self.parts or (self.label,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +72,7 @@ class Dataset(ABC):
     """
 
     name: ClassVar[str]
-    metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("accuracy"),)  # the first is the one that is compared
+    metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("accuracy"),)  # of single answers; the first is compared
     usual: ClassVar[str] = "balanced"
     stop: ClassVar[str | None] = None  # what follows this text in an answer is left away
 
@@ -101,7 +96,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def score(self, prediction: str, sample: Sample) -> Mapping[str, float]:
-        """The scores of an answer, under the names of `metrics`."""
+        """The scores of an answer, under the names of `metrics`; empty where answers are only scored together."""
 
     @property
     @abstractmethod
@@ -145,7 +140,7 @@ class Dataset(ABC):
     def solved(self, sample: Sample, *, code: AnswerCode | None = None) -> Demonstration:
         """The sample with its answer, written in code words where the model knows no others."""
         if sample.problem:
-            raise UserError(f"Expected demonstrations that can be used, but {sample.problem}")
+            raise UserError(sample.problem)
         answer = code.encode(sample.label) if code is not None and code.closed else self.answer(sample)
         return Demonstration(sample.visual, sample.question, answer, sample.id)
 
@@ -162,7 +157,10 @@ class Dataset(ABC):
         return text if self.stop is None else text.split(self.stop)[0].strip()
 
     def summarise(self, scored: Sequence[Scored]) -> list[Metric]:
-        """The dataset's metrics, in the order of `metrics`: by default means over all answers, and of every part."""
+        """The dataset's metrics, the one that runs are compared by first.
+
+        By default the means of the answers' scores, over everything and over every part.
+        """
         return [measured(spec, scored) for spec in self.metrics]
 
     def _balanced(self, shots: int, seed: int) -> Sequence[Sample]:

@@ -40,7 +40,7 @@ class Classification(Dataset):
 
     def sample(self, id: str, visual: Visual, label: str) -> Sample:
         """An image of a class, with the dataset's question."""
-        return Sample(id, visual, label, self.question)
+        return Sample(id, visual, label, self.question, parts=(label,))
 
     def _balanced(self, shots: int, seed: int) -> Sequence[Sample]:
         check_covered((s.label for s in self.samples()), {s.label for s in self.pool()}, self.name)

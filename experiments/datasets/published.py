@@ -73,6 +73,9 @@ class Published(Dataset):
         """What a row shows: by default the image in its first visual column."""
         return table.image(number, self.visual_columns[0])
 
+    def check_files(self) -> None:
+        """UserError if the files that rows name are not there at all."""
+
     def pool(self) -> Sequence[Sample]:
         return self._split[0]
 
@@ -98,6 +101,7 @@ class Published(Dataset):
     def _samples(self, table: Table) -> list[Sample]:
         table.check([*self.columns, *self.visual_columns])
         self._check_size(table)
+        self.check_files()
         rows = table.rows(self.columns)
         return [self._made(table, number, row) for number, row in enumerate(rows)]
 

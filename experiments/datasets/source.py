@@ -1,13 +1,17 @@
 """Rows of a published dataset: from the Hub (or its cache), or from the user's own copy of it."""
 
+import base64
+import glob
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from emloc.errors import UserError
 from emloc.prompt import load_image
@@ -29,6 +33,11 @@ class Row:
         if not isinstance(value, str) or not value.strip():
             raise self.wrong(column, "a text that is not empty")
         return value
+
+    def part(self, column: str) -> str:
+        """A text that only says what part of the dataset the row belongs to: "unknown" where there is none."""
+        value = self.cells[column]
+        return value if isinstance(value, str) and value.strip() else "unknown"
 
     def texts(self, column: str) -> list[str]:
         """A list of at least one text."""
@@ -76,16 +85,22 @@ class Table:
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
         """The rows, with these columns only."""
         for number, cells in enumerate(self.data.select_columns(list(columns))):
-            yield Row(cells, f"row {number} of {self.where}")
+            yield Row(cells, f"Row {number} of {self.where}")
 
     def image(self, number: int, column: str) -> Callable[[], Image.Image]:
         """What reads the image in this cell: a file's bytes, or a path."""
 
-        def read() -> Image.Image:
-            cell = self.data[number][column]
-            return open_image(cell, f"row {number} of {self.where} as {column!r}", self.folder)
+        return lambda: open_image(self._cell(number, column), self._place(number, column), self.folder)
 
-        return read
+    def base64_image(self, number: int, column: str) -> Callable[[], Image.Image]:
+        """What reads the image whose file this cell has as base64 text."""
+        return lambda: open_base64(self._cell(number, column), self._place(number, column))
+
+    def _cell(self, number: int, column: str) -> Any:
+        return self.data.select_columns([column])[number][column]
+
+    def _place(self, number: int, column: str) -> str:
+        return f"row {number} of {self.where} as {column!r}"
 
 
 def open_image(cell: Any, where: str, folder: Path) -> Image.Image:
@@ -99,13 +114,23 @@ def open_image(cell: Any, where: str, folder: Path) -> Image.Image:
     return decoded(data, where)
 
 
+def open_base64(cell: Any, where: str) -> Image.Image:
+    """The image of a file that is written as base64 text; UserError if it is none."""
+    try:
+        data = base64.b64decode("".join(cell.split()), validate=True)
+    except (AttributeError, ValueError) as error:
+        raise UserError(f"Expected an image as base64 text in {where}, but got {_short(cell)} ({error}).") from error
+    return decoded(data, where)
+
+
 def decoded(data: bytes, where: str) -> Image.Image:
     """The RGB image of a file's bytes."""
     try:
         with Image.open(io.BytesIO(data)) as opened:
             return opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        raise UserError(f"Expected a readable image in {where}, but it is not one ({error}).") from error
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f"Expected a readable image in {where}, but it is not one ({reason}).") from error
 
 
 def load_table(hub_id: str, split: str, path: str | Path | None) -> Table:
@@ -122,12 +147,10 @@ def load_table(hub_id: str, split: str, path: str | Path | None) -> Table:
     UserError
         If there is no such data; it says what to download, and where to name it.
     """
-    import datasets  # takes seconds
-
     begin = None if path is None else Path(path).expanduser()
-    datasets.disable_progress_bars()
     try:
-        data = _from_hub(hub_id, split) if begin is None else _from_disk(begin, split)
+        with _quiet():
+            data = _from_hub(hub_id, split) if begin is None else _from_disk(begin, split)
     except UserError:
         raise
     except Exception as error:  # of many types: of the Hub's client, of pyarrow, of the disk
@@ -146,6 +169,26 @@ def _remedy(hub_id: str) -> str:
     )
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, retries and cache news of `datasets` and the Hub's client: what fails comes as an exception."""
+    import datasets  # takes seconds
+    from huggingface_hub import logging as hub_voice
+
+    voices = datasets.logging, hub_voice
+    before, bars = [voice.get_verbosity() for voice in voices], datasets.is_progress_bar_enabled()
+    for voice in voices:
+        voice.set_verbosity_error()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for voice, level in zip(voices, before, strict=True):
+            voice.set_verbosity(level)
+        if bars:
+            datasets.enable_progress_bars()
+
+
 def _from_hub(hub_id: str, split: str) -> Any:
     import datasets
 
@@ -158,22 +201,34 @@ def _from_disk(path: Path, split: str) -> Any:
     if not path.exists():
         raise UserError(f"Expected dataset.path to be a file or a folder, but {path} does not exist.")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        stored = datasets.load_from_disk(str(path))
-        return stored[split] if isinstance(stored, datasets.DatasetDict) else stored
+        return _saved(path, split)
     files = [path] if path.is_file() else _files(path, split)
     kind = _TABLES.get(files[0].suffix)
     if kind is None:
         raise UserError(f"Expected dataset.path to be a parquet, JSON or JSON-lines file, but got {path}.")
-    return datasets.load_dataset(kind, data_files=[str(file) for file in files], split="train")
+    return datasets.load_dataset(kind, data_files=[glob.escape(str(file)) for file in files], split="train")
+
+
+def _saved(path: Path, split: str) -> Any:
+    """The split of what `save_to_disk` left there."""
+    import datasets
+
+    stored = datasets.load_from_disk(str(path))
+    if not isinstance(stored, datasets.DatasetDict):
+        return stored
+    if split not in stored:
+        raise UserError(f"Expected the split {split} in {path}, but it has {', '.join(stored)}.")
+    return stored[split]
 
 
 def _files(folder: Path, split: str) -> list[Path]:
-    """The tables of a split in a folder, all of one suffix."""
+    """The tables of a split in a folder, all of one suffix: those with the split in their name, if there are any."""
     for suffix in _TABLES:
-        found = sorted(file for file in folder.rglob(f"*{suffix}") if not file.name.startswith("."))
-        of_split = [file for file in found if split in file.stem.replace("_", "-").split("-")]
-        if found:
-            return of_split or found
+        found = {file: file.relative_to(folder) for file in sorted(folder.rglob(f"*{suffix}"))}
+        shown = {file: name for file, name in found.items() if not any(part.startswith(".") for part in name.parts)}
+        of_split = [file for file, name in shown.items() if split in re.split(r"[-_/\\]", str(name.with_suffix("")))]
+        if shown:
+            return of_split or list(shown)
     raise UserError(
         f"Expected parquet, JSON or JSON-lines files in dataset.path, but {folder} has none; name the folder that the "
         "dataset was downloaded to."

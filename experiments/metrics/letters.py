@@ -15,7 +15,6 @@ from experiments.metrics.rules import Scoring, is_strict
 _ANSWER_IS = ("The best answer is", "The correct answer is", "The answer is", "The answer")
 _MME_PHRASES = (*_ANSWER_IS, "The best option is", "The correct option is", "Best answer:", "Best option:")
 _VIDEOMME_PHRASES = (*_ANSWER_IS, "The best option isThe correct option is", "Best answer:Best option:")
-_MANY_WORDS = 10
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -55,16 +54,15 @@ def mme_letter(response: str) -> str:
     """The first capital A to E anywhere in the response, of which eight stock phrases have been deleted.
 
     Without such a capital it is the letter of the first of "(a)" to "(e)" in which the whole response occurs in lower
-    case, and nothing if there is none or if the response has more than ten words. Source: MME-RealWorld's evaluation,
-    which the paper uses. So an empty response is "A", as is "a"; "Answer: B" is "A" for its first letter, "Based on
-    the image" is "B"; and "The answer is b" is nothing, because the space before the b is kept.
+    case, and nothing if there is none. (So more than ten words without a capital are nothing, which the source has as a
+    rule of its own.) Source: MME-RealWorld's evaluation, which the paper uses. An empty response is "A", as is "a";
+    "Answer: B" is "A" for its first letter, "Based on the image" is "B"; and "The answer is b" is nothing, because the
+    space before the b is kept.
     """
     text = _without(response.strip(), _MME_PHRASES)
     found = re.search("[ABCDE]", text)
     if found:
         return found[0]
-    if len(text.split()) > _MANY_WORDS:
-        return ""
     return next((letter for letter in "ABCDE" if text.lower() in f"({letter.lower()})"), "")
 
 
@@ -129,15 +127,16 @@ def _places(letters: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The letters at the beginning of a line, and those after a lead-in."""
     letter, blanks = f"[{letters}]", r"[^\S\n]*"
     marked = rf"(?:\({blanks}{letter}{blanks}\)|{letter}{blanks}(?:\)|[.:](?!\w\b)|$))"
-    article = r"(?<=A)\s+(?!(?:because|since|as|and|or)\b)\w"
+    article = r"(?<=A)[^\S\n]+(?!(?:because|since|as|and|or)\b)\w"
     bare = rf"(?:\(\s*{letter}\s*\)|\b{letter}\b(?!['’-]\w|\.\w\b|{article}))"
     lead_in = (
         r"(?i:\b(?:answer|option|choice)\b(?:\s+(?:is|was|would\s+be))?\s*:?\s*"
         r"(?:the\s+)?(?:\b(?:option|choice|letter)\b\s*:?\s*)?)"
     )
+    beside = rf"{blanks}[,/&]?{blanks}(?:(?:and|or){blanks})?"
     return (
-        re.compile(rf"^{blanks}{marked}(?:[ \t,/&]*(?:(?:and|or)[ \t]+)?{marked})*", re.MULTILINE),
-        re.compile(rf"{lead_in}{bare}(?:[\s,/&]*(?:(?:and|or)\s+)?{bare})*"),
+        re.compile(rf"^{blanks}{marked}(?:{beside}{marked})*", re.MULTILINE),
+        re.compile(rf"{lead_in}{bare}(?:{beside}{bare})*"),
     )
 
 

@@ -18,7 +18,7 @@ class MetricSpec:
 class Mean:
     """A mean with its standard error, which is None for a single score, and the number of scores in it."""
 
-    mean: float
+    value: float
     stderr: float | None
     n: int
 

@@ -1,0 +1,112 @@
+"""Questions about the user's own videos: `questions.jsonl` beside the files, one question per line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from emloc.errors import UserError
+from emloc.video import Video
+from experiments.datasets.base import Dataset, Sample, check_whole
+from experiments.datasets.image_folder import checked_root
+from experiments.datasets.source import Row, load_table
+from experiments.datasets.videos import VideoFolder
+from experiments.metrics import MetricSpec, normalised_substring, strict_letter
+
+_FILES = ("{}.jsonl", "{}.json", "{}.parquet")
+_LETTERS = "ABCDEFGHIJ"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoQA(Dataset):
+    """Every row has `video` (a path in the folder), `question` and `answer`, and may have `options` (a list of texts).
+
+    Without options, an answer is right if the row's answer occurs in it (`normalised_substring`). With options, which
+    are listed below the question under letters, the row's answer is one of them, the model is to give its letter, and
+    `strict_letter` reads it. Demonstrations, if there are any, stand in a file like it called demonstrations.
+
+    Parameters
+    ----------
+    root
+        The folder with questions.jsonl (or .json, .parquet) and the videos.
+    frames
+        Frames of each video, at uniform times from its first to its last.
+    prompt
+        `suffix`: follows the question.
+    """
+
+    name: ClassVar[str] = "video_qa"
+    metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("accuracy"),)
+    usual: ClassVar[str] = "first"
+    stop: ClassVar[str | None] = "\n\n"
+    wording: ClassVar[Mapping[str, str]] = {"suffix": ""}
+
+    root: str | Path | None = None
+    frames: int = 64
+    prompt: Mapping[str, str] = field(default_factory=dict)
+    max_new_tokens: int = 32
+    visual_tokens: int | None = 144
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("dataset.frames", self.frames, least=1)
+
+    def pool(self) -> Sequence[Sample]:
+        return self._read("demonstrations", optional=True)
+
+    def samples(self) -> Sequence[Sample]:
+        return self._questions
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        return {**self.wording, **self.prompt}
+
+    def score(self, prediction: str, sample: Sample) -> Mapping[str, float]:
+        if sample.reference:
+            return {"accuracy": float(strict_letter(prediction, sample.reference) == sample.label)}
+        return {"accuracy": normalised_substring(prediction, sample.label)}
+
+    @cached_property
+    def _questions(self) -> list[Sample]:
+        return self._read("questions")
+
+    @cached_property
+    def _folder(self) -> VideoFolder:
+        layout = "questions.jsonl and the videos that it names"
+        return VideoFolder(checked_root(self.root, layout), f"dataset.root must hold {layout}.")
+
+    def _read(self, name: str, *, optional: bool = False) -> list[Sample]:
+        files = [self._folder.path / pattern.format(name) for pattern in _FILES]
+        there = [file for file in files if file.is_file()]
+        if not there and optional:
+            return []
+        if not there:
+            raise UserError(
+                f"Expected {files[0].name} in {self._folder.path}, but it is not there; {self._folder.remedy}"
+            )
+        table = load_table(self.name, name, there[0])
+        table.check(["video", "question", "answer"])
+        options = ["options"] if "options" in table.data.column_names else []
+        rows = table.rows(["video", "question", "answer", *options])
+        return [self._made(f"{name}/{number}", row) for number, row in enumerate(rows)]
+
+    def _made(self, id: str, row: Row) -> Sample:
+        try:
+            return self._sample(id, row)
+        except UserError as problem:  # told when the sample is used: one bad row does not lose the others
+            return Sample(id, None, "", "", problem=str(problem))
+
+    def _sample(self, id: str, row: Row) -> Sample:
+        visual = Video(self._folder.find(row.text("video")), frames=self.frames)
+        question, answer = row.text("question"), row.text("answer")
+        if not row.cells.get("options"):
+            return Sample(id, visual, answer, f"{question}{self.prompts['suffix']}")
+        options = row.texts("options")
+        if answer not in options or len(options) > len(_LETTERS):
+            raise row.wrong("answer", f"one of at most {len(_LETTERS)} options")
+        letters = _LETTERS[: len(options)]
+        listed = [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
+        label = letters[options.index(answer)]
+        text = "\n".join([question, *listed]) + self.prompts["suffix"]
+        return Sample(id, visual, label, text, reference=letters)
