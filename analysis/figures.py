@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
@@ -17,10 +18,13 @@ from analysis.style import LINES, STYLE, look, new_figure
 
 LABELS = {"shots": "demonstrations (shots)", "delta": "limit on the divergence, delta (nats)"}
 _MOST_TICKS = 7
-_FEW_DECADES = 200  # a range below which ticks at 1, 2 and 5 have room
+_FEW_DECADES = 1000  # a range below which ticks at 1, 2 and 5 have room
+_LONG = 20  # characters of all tick labels together that do not fit beside each other
+_AROUND = 1.3  # factor between the outermost values and the ends of a logarithmic axis
+_NEAR = 1.02  # points whose lengths differ by less hide each other
 _LEGEND = 52  # characters of a name in a legend of one column
 _CAPTION = 72  # characters that fit below a figure of one column
-_APART = 1.025  # neighbouring series are drawn beside each other, so that no bar hides another
+_APART = 1.06  # neighbouring series are drawn beside each other, so that no bar hides another
 _NARROWEST = 10.0  # the smallest range of scores that is shown, so that noise does not look like an effect
 
 
@@ -77,6 +81,7 @@ def curves(cell: pd.DataFrame, axis: str) -> Figure | None:
         for place, series in enumerate(drawn):
             beside = series.rows[axis] * _APART ** (place - (len(drawn) - 1) / 2)
             _draw_series(score, context, series, beside)
+        limit_scores(score, cell)
         if axis == "delta":
             _draw_references(score, context, references(cell, drawn))
         _finish_curves(figure, score, context, pd.concat([series.rows for series in drawn]), axis)
@@ -108,8 +113,8 @@ def _draw_references(score: Axes, context: Axes, rows: pd.DataFrame) -> None:
     for row in rows.to_dict("records"):
         colour, value, interval = look(row["method"]).colour, SCALE * row["value"], SCALE * row["interval"]
         name = f"{row['label']}, {row['shots']} shots" if many else row["label"]
-        score.axhline(value, color=colour, linestyle="--", linewidth=1, label=name)
-        if interval > 0:
+        shown = draw_reference(score, value, colour, name)
+        if shown and interval > 0:
             score.axhspan(value - interval, value + interval, color=colour, alpha=0.1, linewidth=0)
         if row["tokens_kept"] > 0:
             context.axhline(row["tokens_kept"], color=colour, linestyle="--", linewidth=1)
@@ -117,7 +122,6 @@ def _draw_references(score: Axes, context: Axes, rows: pd.DataFrame) -> None:
 
 def _finish_curves(figure: Figure, score: Axes, context: Axes, rows: pd.DataFrame, axis: str) -> None:
     score.set_ylabel(score_label(rows))
-    limit_scores(score, rows)
     context.set_ylabel("context tokens per KV head\n(mean over layers)")
     plain_log(context, "y")
     context.set_xlabel(LABELS[axis])
@@ -129,12 +133,16 @@ def _scale_x(axes: Axes, values: list[float]) -> None:
     """A logarithmic axis with a tick at every measured value; 0 stands left of the smallest other one."""
     if values[0] > 0:
         axes.set_xscale("log")
+        axes.set_xlim(values[0] / _AROUND, values[-1] * _AROUND)
     else:
-        axes.set_xscale("symlog", linthresh=min(values[1:]))
+        axes.set_xscale("symlog", linthresh=values[1], linscale=0.5)
+        axes.set_xlim(-values[1] / 4, values[-1] * _AROUND)
     if len(values) <= _MOST_TICKS:
         axes.xaxis.set_major_locator(FixedLocator(values))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if len("".join(f"{value:g}" for value in values)) > _LONG:
+            axes.tick_params("x", rotation=45)
 
 
 def plain_log(axes: Axes, axis: str) -> None:
@@ -145,6 +153,22 @@ def plain_log(axes: Axes, axis: str) -> None:
     of.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < _FEW_DECADES else (1,)))
     of.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     of.set_minor_formatter(NullFormatter())
+
+
+def draw_reference(axes: Axes, value: float, colour: str, name: str) -> bool:
+    """A dashed line at a score, unless it is so far from all points that showing it would press them together.
+
+    The range of the axis must have been set. A line that is left out stands in the legend with its value.
+    """
+    low, high = axes.get_ylim()
+    shown = 2 * low - high <= value <= 2 * high - low
+    if shown:
+        axes.set_ylim(min(low, value - 2), max(high, value + 2))
+        axes.axhline(value, color=colour, linestyle="--", linewidth=1, label=name)
+    else:
+        arrow = "↓" if value < low else "↑"
+        axes.plot([], [], color=colour, linestyle="--", linewidth=1, label=f"{name}: {value:.1f} {arrow}")
+    return shown
 
 
 def limit_scores(axes: Axes, rows: pd.DataFrame) -> None:
@@ -169,11 +193,11 @@ def finish(figure: Figure, rows: pd.DataFrame, below: str, *, legend: bool = Tru
 
 
 def _legend(figure: Figure) -> tuple[list[Any], list[str]]:
-    """Every name once, in alphabetical order, which is the same in every figure."""
+    """Every name once, in alphabetical order, which is the same in every figure; markers without their error bars."""
     entries: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(name, handle)
+            entries.setdefault(name, handle.lines[0] if isinstance(handle, ErrorbarContainer) else handle)
     names = sorted(entries)
     return [entries[name] for name in names], names
 
@@ -185,8 +209,7 @@ def pareto(cell: pd.DataFrame) -> Figure | None:
         return None
     with rc_context(dict(STYLE)):
         figure, axes = new_figure(1, height=3.0)
-        _draw_points(axes[0, 0], points)
-        _draw_without_context(axes[0, 0], cell[cell["tokens_kept"] == 0])
+        _draw_points(axes[0, 0], points.sort_values(["method", "tokens_kept"]))
         best = front(points)
         axes[0, 0].step(
             best["tokens_kept"], SCALE * best["value"], where="post", color="#999999", linewidth=1, zorder=1,
@@ -195,26 +218,33 @@ def pareto(cell: pd.DataFrame) -> Figure | None:
         axes[0, 0].set(ylabel=score_label(cell), xlabel="context tokens per KV head (mean over layers)")
         plain_log(axes[0, 0], "x")
         limit_scores(axes[0, 0], cell)
+        _draw_without_context(axes[0, 0], cell[cell["tokens_kept"] == 0])
         finish(figure, cell, f"bars: {bars(cell)}")
     return figure
 
 
 def _draw_points(axes: Axes, points: pd.DataFrame) -> None:
+    x = beside(points["tokens_kept"])
     for method, rows in points.groupby("method", sort=True):
         of = look(method)
         axes.errorbar(
-            rows["tokens_kept"], SCALE * rows["value"], _lengths(SCALE * rows["interval"]),
+            x[rows.index], SCALE * rows["value"], _lengths(SCALE * rows["interval"]),
             _lengths(rows["tokens_kept_t95"]), color=of.colour, marker=of.marker, linestyle="none", elinewidth=0.8,
             label=method,
         )  # fmt: skip
+
+
+def beside(lengths: pd.Series) -> pd.Series:
+    """Where points of these lengths are drawn: a little right of where it is, for every earlier one that is so near."""
+    near = [((lengths.iloc[:place] / own).between(1 / _NEAR, _NEAR)).sum() for place, own in enumerate(lengths)]
+    return lengths * _APART ** pd.Series(near, index=lengths.index)
 
 
 def _draw_without_context(axes: Axes, rows: pd.DataFrame) -> None:
     """Methods without a context, which have no place on a logarithmic axis, as lines at their best score."""
     for method, group in rows.groupby("method", sort=True):
         best = group.loc[next(_ranked(group))]
-        label = f"{method} (no context)"
-        axes.axhline(SCALE * best["value"], color=look(method).colour, linestyle="--", linewidth=1, label=label)
+        draw_reference(axes, SCALE * best["value"], look(method).colour, f"{method}, no context")
 
 
 def _ranked(rows: pd.DataFrame) -> Iterator[int]:

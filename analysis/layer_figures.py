@@ -7,15 +7,16 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.figures import finish, plain_log
+from analysis.figures import finish
 from analysis.seeds import OVER_SEEDS, SETTING, t_interval
 from analysis.style import COLUMN, PRUNED, STYLE, look, new_figure
 
 KINDS = ("image", "question", "answer")
 _KEPT = [f"{kind}_kept" for kind in KINDS]
 _APART = 0.12  # layers; settings are drawn beside each other, so that equal ones can be seen
+_SMALLEST = 1e-6  # nats; smaller divergences are as good as 0
 _DASH = 5.0  # length of a dash and of a gap, in line widths
 _TITLE = 20  # characters above a column
 _NARROW = 1.5  # inches of a column of figure 5 where there are several
@@ -83,6 +84,7 @@ def _draw_divergence(axes: Axes, rows: pd.DataFrame, setting: dict, place: int) 
 
 def _finish_budgets(figure: Figure, kept: Axes, divergence: Axes, chosen: pd.DataFrame, *, heldout: bool) -> None:
     kept.set(ylabel="context tokens kept\nper KV head", ylim=(0, None))
+    kept.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     divergence.set_ylabel("JS on held-out queries (nats)" if heldout else "JS from the teacher (nats)")
     _scale_divergence(divergence)
     divergence.set_xlabel("layer (0 is the lowest)")
@@ -98,11 +100,9 @@ def _explained(chosen: pd.DataFrame, *, heldout: bool) -> str:
 
 
 def _scale_divergence(axes: Axes) -> None:
-    """Methods are orders of magnitude apart: logarithmic, unless a divergence is 0."""
-    if min(np.min(np.asarray(line.get_ydata())) for line in axes.lines) > 0:
-        plain_log(axes, "y")
-    else:
-        axes.set_ylim(0, None)
+    """Methods are orders of magnitude apart: logarithmic, and linear where a divergence is as good as 0."""
+    axes.set_yscale("symlog", linthresh=_SMALLEST)
+    axes.set_ylim(0, 2 * axes.get_ylim()[1])
 
 
 def kinds(layers: pd.DataFrame, chosen: pd.DataFrame) -> Figure | None:
@@ -149,6 +149,7 @@ def _finish_kinds(figure: Figure, axes: np.ndarray, chosen: pd.DataFrame) -> Non
     for row, kind in enumerate(KINDS):
         axes[row, 0].set_ylabel(f"{kind} tokens\nper KV head")
         axes[row, 0].set_ylim(0, None)
+        axes[row, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     known = any(axis.get_legend_handles_labels()[1] for axis in figure.axes)
     note = "grey: pruned" if known else "what was pruned is not known: no run of these demonstrations kept everything"
     finish(figure, chosen, f"{_place(chosen)}; {note}; means over seeds", legend=False)

@@ -16,8 +16,9 @@ from analysis.naming import component, with_labels
 
 SCHEMA = 2
 RECORD = "record.json"
+LAYERS = "layers.csv"
 # Any of these without a record: a run that was begun here and has not ended.
-_TRACES = ("predictions.jsonl", "layers.csv", ".hydra/run.json")
+_TRACES = ("predictions.jsonl", LAYERS, ".hydra/run.json")
 _LAYER_COLUMNS = (
     "chunk", "layer", "tokens_before", "tokens_kept", "ratio", "js", "image_kept", "question_kept", "answer_kept",
     "candidates",
@@ -228,7 +229,7 @@ def _others(runs: pd.DataFrame, records: dict[str, dict[str, Any]]) -> pd.DataFr
 def _layers(runs: pd.DataFrame, records: dict[str, dict[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
     tables, problems = [], []
     for run in runs.to_dict("records"):
-        path = Path(run["path"]).with_name("layers.csv")
+        path = Path(run["path"]).with_name(LAYERS)
         heldout = dict(enumerate(records[run["path"]]["js"].get("heldout_per_layer") or []))
         try:
             table = _layer_table(path).assign(**{name: run[name] for name in _OF_THE_RUN})

@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from analysis.comparable import comparable, mismatch
 from analysis.drawings import drawings, pareto_words, unequal
-from analysis.figures import curves, front, pareto
+from analysis.figures import beside, curves, draw_reference, front, pareto
 from analysis.layer_figures import KINDS, budgets, kinds, layer_rows, totals
 from analysis.load import Loaded, load
 from analysis.seeds import settings
-from analysis.style import PRUNED, Look, look
+from analysis.style import PRUNED, Look, look, new_figure
 from analysis.tables import comparison, costs, escaped, latex, markdown, other_metrics, text_csv
 from tests.sweep import MATCHED, SEEDS, VARIED, edit
 
@@ -173,6 +175,38 @@ def test_delta_curve_has_zero_and_references(cell: pd.DataFrame) -> None:
     names = {text.get_text() for text in figure.legends[0].texts}
     assert names == {"emloc, 10 shots", "none", "zero_shot"}
     assert list(line(score, look("none").colour)[:, 1]) == [100 * the(cell, "none")["value"]] * 2
+
+
+def test_far_references_are_told_and_not_drawn() -> None:
+    _, axes = new_figure(1, height=2)
+    axes[0, 0].set_ylim(80, 100)
+    assert draw_reference(axes[0, 0], 65, "#000000", "near")
+    assert axes[0, 0].get_ylim() == (63, 100)
+    assert not draw_reference(axes[0, 0], 20, "#000000", "far")
+    assert axes[0, 0].get_ylim() == (63, 100)
+    assert list(axes[0, 0].get_legend_handles_labels()[1]) == ["near", "far: 20.0 ↓"]
+
+
+def test_points_of_equal_length_stand_beside_each_other() -> None:
+    drawn = beside(pd.Series([100.0, 101.0, 200.0, 99.5], index=[7, 5, 3, 1]))
+    assert drawn[7] == 100
+    assert drawn[3] == 200
+    assert drawn[5] / 101 == pytest.approx(1.06)
+    assert drawn[1] / 99.5 == pytest.approx(1.06**2)
+
+
+def test_no_tick_label_hides_another(cell: pd.DataFrame) -> None:
+    limits = (0, 0.001, 0.002, 0.005, 0.01, 0.05)
+    many = pd.concat([cell[cell["delta"] == 0.005].assign(delta=limit) for limit in limits], ignore_index=True)
+    for axis, figure in (("delta", curves(many, "delta")), ("shots", curves(cell, "shots"))):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        low, high = figure.axes[1].get_xlim()
+        labels = [tick.label1 for tick in figure.axes[1].xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+        assert len(labels) == len(set(many[axis] if axis == "delta" else cell[axis]))
+        assert {label.get_rotation() for label in labels} == {45.0 if axis == "delta" else 0.0}
+        boxes = [label.get_window_extent(canvas.get_renderer()) for label in labels]
+        assert all(axis == "delta" or one.x1 < two.x0 for one, two in pairwise(boxes))
 
 
 def test_no_curve_where_nothing_varies(finished_sweep: Path) -> None:
