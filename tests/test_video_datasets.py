@@ -1,6 +1,7 @@
 """Datasets of videos, through whole runs on small copies: what is asked, how it is scored, and what can be wrong."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,15 @@ def test_youcook2_scores_captions_together(youcook2: list[str], checkpoint: Path
     for name, mean in per_video_scores(captions).items():
         assert named[f"{name} per video"].value == pytest.approx(mean.value / 100)
         assert (named[f"{name} per video"].n, named[f"{name} per video"].unit) == (3, "")
+
+
+def test_youcook2_asks_for_its_scorers_before_the_first_query(
+    youcook2: list[str], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycocoevalcap.bleu.bleu_scorer", None)
+    with pytest.raises(UserError, match=r"pip install 'emloc\[metrics\]'"):
+        run(youcook2, checkpoint, tmp_path, "shots=4")
+    assert not (tmp_path / "run").exists()
 
 
 def test_youcook2_strict_puts_the_corpus_first(youcook2: list[str], checkpoint: Path, tmp_path: Path) -> None:

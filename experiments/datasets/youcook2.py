@@ -13,7 +13,7 @@ from experiments.datasets.base import Sample, check_whole
 from experiments.datasets.published import Published
 from experiments.datasets.source import Row, Table
 from experiments.datasets.videos import VideoFolder, video_folder
-from experiments.metrics import Caption, Mean, corpus_scores, per_video_scores
+from experiments.metrics import Caption, Mean, corpus_scores, per_video_scores, require_scorers
 from experiments.record import Metric
 
 
@@ -70,6 +70,7 @@ class YouCook2(Published):
 
     def check_files(self) -> None:
         self._folder.check()
+        require_scorers()
 
     @cached_property
     def _folder(self) -> VideoFolder:

@@ -6,7 +6,7 @@ with its accidents, and `scoring="strict"` is what the answer says; each docstri
 """
 
 from experiments.metrics.boxes import Box, box_scores, parse_box
-from experiments.metrics.captions import Caption, corpus_scores, per_video_scores
+from experiments.metrics.captions import Caption, corpus_scores, per_video_scores, require_scorers
 from experiments.metrics.letters import illusion_score, mme_score, strict_letter, videomme_score
 from experiments.metrics.means import Mean, MetricSpec, breakdown, mean_and_stderr
 from experiments.metrics.rules import Scoring
@@ -30,6 +30,7 @@ __all__ = [
     "normalised_substring",
     "parse_box",
     "per_video_scores",
+    "require_scorers",
     "strict_letter",
     "videomme_score",
     "vqa_accuracy",

@@ -67,6 +67,11 @@ def per_video_scores(captions: Iterable[Caption]) -> dict[str, Mean]:
     return {name: Mean.of([scores[name] for scores in videos]) for name in videos[0]}
 
 
+def require_scorers() -> None:
+    """UserError if the extra `metrics` is not installed: better before the answers are given than after."""
+    _scorers()
+
+
 def _scores(words: list[tuple[str, list[str]]]) -> dict[str, float]:
     bleu, rouge, cider = _scorers()
     for prediction, references in words:
