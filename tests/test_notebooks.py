@@ -131,6 +131,7 @@ def test_bundle_says_the_same_as_the_runs(sweep: Path, tmp_path: Path, capsys: p
     assert list(small.others["value"]) == [0.5]
     record = json.loads((tmp_path / "small" / "0-0" / "record.json").read_text())
     assert (record["metric"]["parts"], record["demonstrations"]["ids"]) == ({}, [])
+    assert record["other_metrics"][0]["parts"] == {}
 
 
 def test_bundle_of_nothing(tmp_path: Path, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
