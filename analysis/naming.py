@@ -17,7 +17,7 @@ import pandas as pd
 NOT_RESULT = frozenset(
     {
         "hydra", "logger", "device", "batch_size", "force", "save_memory", "save_kept", "on_error",
-        "delta", "ratios", "budget", "demonstrations", "scoring",
+        "chunk_size", "delta", "ratios", "budget", "demonstrations", "scoring",
     }
 )  # fmt: skip
 # A run's name, <method>-<dataset>-<model>-<shots>-<delta>-<hash>: its method and its limit.

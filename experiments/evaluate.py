@@ -143,7 +143,7 @@ class Evaluation:
             file.append(self._answer(batch))
         except UserError as error:
             if len(batch) == 1 and not self.skip:
-                raise
+                raise UserError(f"{error} (With on_error=skip such queries are left out, and counted.)") from error
             if len(batch) == 1:
                 _LOG.warning("Query %s is skipped: %s", batch[0].id, error)
                 skipped[batch[0].id] = str(error)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 _HOW = {"hydra", "logger", "device", "batch_size", "force", "save_memory", "save_kept", "on_error"}
 # These count through the method or the dataset that reads them: a method without a limit gives the same result, and
 # has the same folder, at every delta.
-_SHARED = {"delta", "ratios", "budget", "demonstrations", "scoring"}
+_SHARED = {"chunk_size", "delta", "ratios", "budget", "demonstrations", "scoring"}
 NOT_IDENTITY = frozenset(_HOW | _SHARED)
 _METHODS = Path(__file__).parents[1] / "conf" / "method"
 _LONGEST = 100  # characters of a sweep's name

@@ -93,7 +93,7 @@ def metrics(record: Record) -> dict[str, float]:
     """The record's numbers under flat names; what is not known is left out."""
     context, js, seconds = record.context, record.js, record.seconds
     found = {
-        record.metric.name: record.metric.value,
+        **{metric.name: metric.value for metric in (record.metric, *record.other_metrics)},
         "stderr": record.metric.stderr,
         "tokens_full": context.tokens_full,
         "tokens_kept_mean": context.tokens_kept_mean,

@@ -83,7 +83,7 @@ def explain(error: Exception) -> str | None:
         return _place(error)
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
         return (
-            "The device ran out of memory; choose a smaller batch_size or method.chunk_size, or fewer visual tokens "
+            "The device ran out of memory; choose a smaller batch_size or chunk_size, or fewer visual tokens "
             "per image (dataset.visual_tokens), and run again: answers already given are kept."
         )
     return None

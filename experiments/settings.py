@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 
 from omegaconf import DictConfig
 
-from emloc.errors import UserError
+from emloc.errors import UserError, nearest
 
-ON_ERROR = ("raise", "skip")
+CHOICES = {"scoring": ("reference", "strict"), "on_error": ("raise", "skip")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class Settings:
 
     shots: int
     demonstrations: str | None
+    chunk_size: int
     delta: float
     ratios: list[float]
     budget: float | str
@@ -38,15 +39,18 @@ class Settings:
     on_error: str
 
     def __post_init__(self) -> None:
-        for name, least in (("shots", 0), ("seed", 0), ("heldout_js", 0), ("batch_size", 1)):
+        for name, least in (("shots", 0), ("chunk_size", 1), ("seed", 0), ("heldout_js", 0), ("batch_size", 1)):
             _check_count(name, getattr(self, name), least)
         if self.limit is not None:
             _check_count("limit", self.limit, 1)
         for name in ("save_memory", "save_kept", "force"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"Expected {name} to be true or false, but got {getattr(self, name)!r}.")
-        if self.on_error not in ON_ERROR:
-            raise UserError(f"Expected on_error to be one of {', '.join(ON_ERROR)}, but got {self.on_error!r}.")
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                hint = nearest(str(value), known)
+                raise UserError(f"Expected {name} to be one of {', '.join(known)}, but got {value!r}.{hint}")
         number = isinstance(self.delta, int | float) and not isinstance(self.delta, bool)
         if not number or not 0 <= self.delta <= math.log(2):
             raise UserError(f"Expected delta to be a number from 0 to ln 2 = 0.6931 (nats), but got {self.delta!r}.")

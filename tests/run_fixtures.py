@@ -25,7 +25,7 @@ def options(checkpoint: Path, data: Path, tmp_path: Path) -> list[str]:
     """A run of 6 demonstrations and 12 queries in 4 batches."""
     return [
         f"model.path={checkpoint}", "dataset=image_folder", f"dataset.root={data}", "shots=6", "batch_size=3",
-        "device=cpu", "method.chunk_size=4", f"hydra.run.dir={tmp_path / 'run'}",
+        "device=cpu", "chunk_size=4", f"hydra.run.dir={tmp_path / 'run'}",
     ]  # fmt: skip
 
 

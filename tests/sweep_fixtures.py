@@ -16,7 +16,7 @@ def finished_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of `VARIED` with every seed, and `MATCHED`; not to be written to."""
     root = tmp_path_factory.mktemp("sweep")
     model = make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "random", label_words=CLASSES)
-    common = [f"model.path={model}", "dataset=digits", "limit=20", "device=cpu", "++method.chunk_size=4", "shots=10"]
+    common = [f"model.path={model}", "dataset=digits", "limit=20", "device=cpu", "chunk_size=4", "shots=10"]
     for seed in SEEDS:
         for number, options in enumerate(VARIED):
             execute(*common, *options, f"seed={seed}", f"hydra.run.dir={root / f'{number}-{seed}'}")

@@ -37,7 +37,7 @@ def test_a_staged_sweep_with_a_failure_is_taken_up_again(launcher: str, tmp_path
     data = image_folder(tmp_path / "data", train=6, val=1)
     command = [
         f"hydra/launcher={launcher}", "+experiment=fig4_layers", "seed=0", "shots=999,12", "delta=0.00001",
-        "++method.chunk_size=4", f"model.path={make_checkpoint(tmp_path / 'model', layers=2)}", "device=cpu",
+        "chunk_size=4", f"model.path={make_checkpoint(tmp_path / 'model', layers=2)}", "device=cpu",
         "dataset=image_folder", f"dataset.root={data}",
     ]  # fmt: skip
     first = start(tmp_path, *command)

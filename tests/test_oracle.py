@@ -85,9 +85,11 @@ def test_option_letters_of_illusions(scoring: str, right: float, ask: Ask) -> No
     assert parts(record.metric)["impossible"] == ((2 if scoring == "reference" else 3) / 4, 4)
 
 
-def test_answers_end_at_a_blank_line(ask: Ask) -> None:
-    record = ask("illusionvqa_soft_localization", ["C\n\nor D", "Not sure\n\nD", "A\nor D", "\n\nB", "", "", "", ""])
-    assert record.metric.value == 1 / 8  # the first; "A\nor D" is read as a whole
+def test_answers_end_at_a_blank_line(ask: Ask, tmp_path: Path) -> None:
+    ask("illusionvqa_soft_localization", ["C\n\nor D", " D \n\n", "A\nor D", "\n\nB", "", "", "", ""])
+    stored = lines(tmp_path / "run")
+    assert [line["prediction"] for line in stored[:4]] == ["C", "D", "A\nor D", ""]
+    assert [line["score"] for line in stored[:4]] == [1.0, 1.0, 0.0, 0.0]
 
 
 REALWORLD = [
@@ -96,16 +98,16 @@ REALWORLD = [
     "(E) Not in the image.",  # E
     "",  # A, by the reference's accident
     "Answer: B",  # B; the reference finds the A of the word
-    "Both: option C",  # C; the reference finds the B of the word
+    "Even so, option C",  # C; the reference finds the E of the word
     "e",  # D, so that abstaining is wrong
     "E",  # E
 ]
 
 
-@pytest.mark.parametrize(("scoring", "right"), [("reference", 5 / 8), ("strict", 6 / 8)])
-def test_option_letters_of_the_real_world(scoring: str, right: float, ask: Ask) -> None:
+@pytest.mark.parametrize(("scoring", "right", "chose_e"), [("reference", 5 / 8, 4 / 8), ("strict", 6 / 8, 3 / 8)])
+def test_option_letters_of_the_real_world(scoring: str, right: float, chose_e: float, ask: Ask) -> None:
     record = ask("mme_realworld_lite", REALWORLD, f"scoring={scoring}")
-    assert values(record) == {"accuracy": right, "chose E": 3 / 8}
+    assert values(record) == {"accuracy": right, "chose E": chose_e}
 
 
 def test_parts_of_the_real_world(ask: Ask) -> None:

@@ -51,7 +51,7 @@ def test_wrong_names_are_explained(override: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"), "smaller batch_size or method.chunk_size"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"), "smaller batch_size or chunk_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), "batch_size"),
         (PermissionError(13, "Permission denied", "/data/x"), "/data/x: Permission denied; choose one with hydra.run"),
         (OSError(28, "No space left on device", "/data/x"), "No space left"),

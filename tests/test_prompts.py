@@ -17,10 +17,12 @@ from experiments.assembly import fingerprints
 from experiments.datasets.base import Dataset
 from experiments.datasets.digits import Digits
 from experiments.datasets.imagenet100 import ImageNet100
+from experiments.datasets.published import Published
 from experiments.datasets.video_mme import VideoMME
 from experiments.datasets.youcook2 import YouCook2
 from tests.imagenet import imagenet_tree
 from tests.published import BENCHMARKS
+from tests.runs import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,18 @@ def test_one_text_can_be_replaced_alone(name: str, tmp_path: Path) -> None:
     first, *others = benchmark.dataset.wording
     prompts = benchmark.dataset(path=tmp_path, prompt={first: "x"}).prompts
     assert prompts == {first: "x", **{other: benchmark.dataset.wording[other] for other in others}}
+
+
+@pytest.mark.parametrize("dataset", [*(benchmark.dataset for benchmark in BENCHMARKS.values()), YouCook2, VideoMME])
+def test_every_benchmark_is_documented(dataset: type[Published]) -> None:
+    text = (ROOT / "docs" / "DATASETS.md").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if line.startswith(f"| `{dataset.name}` | `"))
+    assert f"`{dataset.hub_id}` | `{dataset.split}`, {dataset.rows:,} |" in row
+    prompts = text[text.index("## Prompts") : text.index("## Answers")]
+    family = next(line for line in prompts.splitlines() if _is_of(line, dataset.name))
+    assert all(f"`{name}`" in family for name in dataset.wording)
+
+
+def _is_of(line: str, name: str) -> bool:
+    pattern = line.split("`")[1] if line.startswith("| `") else ""
+    return pattern == name or (pattern.endswith("*") and name.startswith(pattern.removesuffix("*")))

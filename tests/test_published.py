@@ -91,46 +91,63 @@ def set_cell(row: int, column: str, value: Any) -> Callable[[Rows], None]:
     return change
 
 
-NOT_AN_IMAGE = {"bytes": b"GIF89a but no more", "path": "x.gif"}
-# A query's cell (row 3) that cannot be used, and what is said of it.
-DAMAGED = [
-    ("illusionvqa_comprehension", "answer", "Thing 9.9", "one of at most 6 options as 'answer', but has \"Thing 9.9\""),
-    ("illusionvqa_comprehension", "options", [], "a list of texts as 'options', but has []"),
-    ("illusionvqa_comprehension", "options", [str(n) for n in range(7)], "one of at most 6 options as 'answer'"),
-    ("illusionvqa_soft_localization", "question", None, "a text that is not empty as 'question', but has null"),
-    ("illusionvqa_soft_localization", "image", NOT_AN_IMAGE, "as 'image', but it is not one"),
-    ("illusionvqa_soft_localization", "image", None, "as 'image', but got null"),
-    ("mme_realworld_lite", "answer", "F", "one of the letters ABCDE as 'answer', but has \"F\""),
-    ("mme_realworld_lite", "multi-choice options", None, "a list of texts as 'multi-choice options', but has null"),
-    ("mme_realworld_lite", "bytes", "%%%", "an image as base64 text in row 3 of"),
-    ("mme_realworld_lite", "bytes", None, "an image as base64 text in row 3 of"),
-    ("mme_realworld_lite", "bytes", "R0lGODlh", "a readable image in row 3 of"),
-    ("ok_vqa", "answers", [], "a list of texts as 'answers', but has []"),
-    ("ok_vqa", "question", " ", "a text that is not empty as 'question', but has \" \""),
-    ("screenspot", "bbox", [0.1, 0.2, 0.3], "a list of 4 numbers as 'bbox', but has [0.1, 0.2, 0.3]"),
-    ("screenspot", "bbox", None, "a list of 4 numbers as 'bbox', but has null"),
-    ("screenspot", "bbox", [0.1, 0.2, float("nan"), 0.4], "left, top, right and bottom of a box as 'bbox'"),
-    ("screenspot", "bbox", [0.3, 0.2, 0.1, 0.4], "left, top, right and bottom of a box as 'bbox'"),
-    ("screenspot", "instruction", "", "a text that is not empty as 'instruction'"),
-]
+TEXT, OPTIONS = "a text that is not empty as", "one of at most 6 options as 'answer', but has"
+# Cells of queries that cannot be used, one to a row, and what is said of them.
+DAMAGED = {
+    "illusionvqa_comprehension": [
+        ("answer", "Thing 9.9", f'{OPTIONS} "Thing 9.9"'),
+        ("options", [], "a list of texts as 'options', but has []"),
+        ("options", ["Thing 5.2", *"abcdef"], f'{OPTIONS} "Thing 5.2"'),  # row 5: one option too many
+    ],
+    "illusionvqa_soft_localization": [
+        ("question", None, f"{TEXT} 'question', but has null"),
+        ("image", {"bytes": b"GIF89a but no more", "path": "x.gif"}, "as 'image', but it is not one (no known format)"),
+        ("image", None, "as 'image', but got null"),
+    ],
+    "mme_realworld_lite": [
+        ("answer", "F", "one of the letters ABCDE as 'answer', but has \"F\""),
+        ("answer", "AB", "one of the letters ABCDE as 'answer', but has \"AB\""),
+        ("multi-choice options", None, "a list of texts as 'multi-choice options', but has null"),
+        ("bytes", "%%%", "Expected an image as base64 text in row"),
+        ("bytes", None, "Expected an image as base64 text in row"),
+        ("bytes", "R0lGODlh", "Expected a readable image in row"),
+    ],
+    "ok_vqa": [
+        ("answers", [], "a list of texts as 'answers', but has []"),
+        ("question", " ", f"{TEXT} 'question', but has \" \""),
+    ],
+    "screenspot": [
+        ("bbox", [0.1, 0.2, 0.3], "a list of 4 numbers as 'bbox', but has [0.1, 0.2, 0.3]"),
+        ("bbox", None, "a list of 4 numbers as 'bbox', but has null"),
+        ("bbox", [0.1, 0.2, float("nan"), 0.4], "left, top, right and bottom of a box as 'bbox'"),
+        ("bbox", [0.3, 0.2, 0.1, 0.4], "left, top, right and bottom of a box as 'bbox'"),
+        ("bbox", [0.1, 0.4, 0.3, 0.2], "left, top, right and bottom of a box as 'bbox'"),
+        ("instruction", "", f"{TEXT} 'instruction'"),
+    ],
+}
 
 
-@pytest.mark.parametrize(("name", "column", "value", "message"), DAMAGED)
-def test_a_damaged_row_stops_the_run_or_is_skipped(
-    name: str, column: str, value: Any, message: str, checkpoint: Path, tmp_path: Path
-) -> None:
-    copy = written(name, tmp_path, set_cell(3, column, value))
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_damaged_rows_stop_the_run_or_are_skipped(name: str, checkpoint: Path, tmp_path: Path) -> None:
+    rows, cells = BENCHMARKS[name].rows(20), DAMAGED[name]
+    drawn = {0, 2, 3, 7, 8, 16}  # the pool of 20 rows
+    queries = [row for row in range(20) if row not in drawn]
+    for row, (column, value, _) in zip(queries, cells, strict=False):
+        rows[row][column] = value
+    copy = BENCHMARKS[name].write(tmp_path / "copy", rows)
     options = ["shots=2", "method=none", f"model.path={checkpoint}", "model.visual_tokens=checkpoint"]
     with pytest.raises(UserError) as caught:
         run_of(name, copy, tmp_path / "run", *options)
-    sentence = str(caught.value)
-    assert message in sentence
-    assert "row 3 of" in sentence.lower()
-    assert "\n" not in sentence
     record = run_of(name, copy, tmp_path / "run", *options, "on_error=skip")
-    assert record.skipped == {f"{DATASETS[name].split}/3": sentence}
-    assert record.metric.n == 3
-    assert record.notes == ["1 of 4 queries could not be asked and count nowhere (see skipped)"]
+    assert str(caught.value).startswith(record.skipped[f"{DATASETS[name].split}/{queries[0]}"])
+    assert str(caught.value).endswith("(With on_error=skip such queries are left out, and counted.)")
+    assert list(record.skipped) == [f"{DATASETS[name].split}/{row}" for row in queries[: len(cells)]]
+    for row, sentence, (_, _, message) in zip(queries, record.skipped.values(), cells, strict=False):
+        assert message in sentence
+        assert f"row {row} of" in sentence.lower()
+        assert "\n" not in sentence
+    assert record.metric.n == 14 - len(cells)
+    assert record.notes == [f"{len(cells)} of 14 queries could not be asked and count nowhere (see skipped)"]
 
 
 @pytest.mark.parametrize("skip", [[], ["on_error=skip"]])
@@ -139,6 +156,13 @@ def test_a_damaged_demonstration_is_never_passed_over(skip: list[str], tmp_path:
     with pytest.raises(UserError, match=r"^Row 4 of .* should have a list of texts as 'answers', but has null\.$"):
         run_of("ok_vqa", copy, tmp_path / "run", *skip)
     assert not (tmp_path / "run").exists()
+
+
+def test_placeholders_of_images_are_no_text(tmp_path: Path) -> None:
+    copy = written("ok_vqa", tmp_path, set_cell(1, "question", "What is this<image>?"))
+    dataset = DATASETS["ok_vqa"](path=copy, rows=None, pool_size=6)
+    questions = {sample.id: sample.question for sample in [*dataset.pool(), *dataset.samples()]}
+    assert questions["val2014/1"].startswith("What is this?\n")
 
 
 def test_a_row_without_a_category_is_asked_all_the_same(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,16 +195,19 @@ def test_the_hubs_client_is_silent_while_data_is_read_and_as_before_afterwards(
     def noisy(*_: Any, **__: Any) -> None:
         logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
         logging.getLogger("datasets.load").warning("Using the latest cached version")
+        assert not datasets.is_progress_bar_enabled()
         raise ConnectionError("no way there")
 
     levels = huggingface_hub.logging.get_verbosity(), datasets.logging.get_verbosity()
-    bars = datasets.is_progress_bar_enabled()
     monkeypatch.setattr(datasets, "load_dataset", noisy)
-    with pytest.raises(UserError, match="no way there"):
-        read(None)
+    for switch in (datasets.enable_progress_bars, datasets.disable_progress_bars):
+        switch()
+        bars = datasets.is_progress_bar_enabled()
+        with pytest.raises(UserError, match="no way there"):
+            read(None)
+        assert datasets.is_progress_bar_enabled() == bars
     assert not caplog.messages
     assert (huggingface_hub.logging.get_verbosity(), datasets.logging.get_verbosity()) == levels
-    assert datasets.is_progress_bar_enabled() == bars
 
 
 @pytest.mark.parametrize("cell", [None, 7, "", "not base64!", "QUJD"])
@@ -216,3 +220,10 @@ def test_base64_that_is_no_image(cell: Any) -> None:
 
 def test_base64_that_is_an_image() -> None:
     assert open_base64(base64.b64encode(picture(0)).decode() + "\n", "row 3").size == (24, 16)
+
+
+def test_copies_for_reading_go_to_the_tests_own_cache(tmp_path: Path) -> None:
+    table = read(downloaded(tmp_path))
+    caches = {Path(file["filename"]) for file in table.data.cache_files}
+    assert caches
+    assert all(cache.is_relative_to(os.environ["HF_HOME"]) for cache in caches)

@@ -48,7 +48,7 @@ class IllusionVQA(Published):
             raise row.wrong("answer", f"one of at most {len(LETTERS)} options")
         letter = LETTERS[options.index(answer)]
         question = self._question(row.text("question"), options)
-        return Sample(id, visual, letter, question, parts=(row.text("category"),))
+        return Sample(id, visual, letter, question, parts=(row.part("category"),))
 
     def _question(self, question: str, options: list[str]) -> str:
         listed = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]

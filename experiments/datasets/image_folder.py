@@ -1,6 +1,7 @@
 """A folder of the user's images: `train/<class>/*` are the demonstrations, `val/<class>/*` the queries."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +20,43 @@ ClassImages = dict[str, list[Path]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder(Classification):
-    """Classes are folders and are called by the folder's name; files are taken in the order of their names.
+class ClassFolders(Classification):
+    """Images in train/<folder>/ and val/<folder>/, one folder per class; files are taken in the order of their names.
+
+    Parameters
+    ----------
+    root
+        The user's folder.
+    """
+
+    root: str | Path | None = None
+
+    @property
+    @abstractmethod
+    def splits(self) -> tuple[ClassImages, ClassImages]:
+        """The images of train/ and of val/, by folder."""
+
+    def label(self, folder: str) -> str:
+        """The class that a folder holds: by default it is called like the folder."""
+        return folder
+
+    def pool(self) -> Sequence[Sample]:
+        return self._samples("train", self.splits[0])
+
+    def samples(self) -> Sequence[Sample]:
+        return self._samples("val", self.splits[1])
+
+    def _samples(self, split: str, images: ClassImages) -> list[Sample]:
+        return [self.listed(split, folder, file) for folder, files in images.items() for file in files]
+
+    def listed(self, split: str, folder: str, file: Path) -> Sample:
+        """The sample of an image."""
+        return self.sample(f"{split}/{folder}/{file.name}", file, self.label(folder))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(ClassFolders):
+    """Classes are folders and are called by the folder's name.
 
     Hidden entries and files that are not images are passed over. A class may be in train/ only.
 
@@ -32,37 +68,23 @@ class ImageFolder(Classification):
 
     name: ClassVar[str] = "image_folder"
 
-    root: str | Path | None = None
     max_new_tokens: int = 24
     visual_tokens: int | None = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        train, val = self._splits
+        train, val = self.splits
         check_covered(val, set(train), self.name)
         _check_class_names(list(train))
 
-    def pool(self) -> Sequence[Sample]:
-        return self._samples("train", self._splits[0])
-
-    def samples(self) -> Sequence[Sample]:
-        return self._samples("val", self._splits[1])
-
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(self._splits[0])
+        return tuple(self.splits[0])
 
     @cached_property
-    def _splits(self) -> tuple[ClassImages, ClassImages]:
+    def splits(self) -> tuple[ClassImages, ClassImages]:
         root = checked_root(self.root, "train/<class>/ and val/<class>/ with images")
         return class_images(root / "train"), class_images(root / "val")
-
-    def _samples(self, split: str, images: ClassImages) -> list[Sample]:
-        return [
-            self.sample(f"{split}/{label}/{file.name}", file, label)
-            for label, files in images.items()
-            for file in files
-        ]
 
 
 def checked_root(root: str | Path | None, layout: str) -> Path:

@@ -11,8 +11,7 @@ from typing import ClassVar
 
 from emloc.errors import UserError
 from experiments.datasets.base import Sample, named
-from experiments.datasets.classification import Classification
-from experiments.datasets.image_folder import ClassImages, checked_root, class_images
+from experiments.datasets.image_folder import ClassFolders, ClassImages, checked_root, class_images
 from experiments.metrics import MetricSpec, normalised_substring
 
 QUERIES_PER_CLASS = 50  # the official validation set
@@ -29,7 +28,7 @@ def class_names() -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNet100(Classification):
+class ImageNet100(ClassFolders):
     """`train/<wnid>/*` are the candidates for demonstrations, `val/<wnid>/*` the queries (5,000 when complete).
 
     200 shots are two images of each class; the seed chooses them, and any number of shots is balanced. The paper has a
@@ -49,14 +48,13 @@ class ImageNet100(Classification):
     metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("substring accuracy"),)
     stop: ClassVar[str | None] = "\n\n"
 
-    root: str | Path | None = None
     question: str = "Which category is this image?"
     max_new_tokens: int = 32
     visual_tokens: int | None = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _, val = self._splits
+        _, val = self.splits
         odd = [wnid for wnid, files in val.items() if len(files) != QUERIES_PER_CLASS]
         if odd:
             _LOG.warning(
@@ -64,15 +62,12 @@ class ImageNet100(Classification):
                 QUERIES_PER_CLASS, named(odd), sum(map(len, val.values())),
             )  # fmt: skip
 
-    def pool(self) -> Sequence[Sample]:
-        return self._samples("train", self._splits[0])
-
-    def samples(self) -> Sequence[Sample]:
-        return self._samples("val", self._splits[1])
-
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(class_names().values())
+
+    def label(self, folder: str) -> str:
+        return class_names()[folder]
 
     def answer(self, sample: Sample) -> str:
         return f"{sample.label}."
@@ -97,7 +92,7 @@ class ImageNet100(Classification):
         path = self._images / split / wnid / file
         if not path.is_file():
             raise UserError(f"Expected the images that {REFERENCE_LIST} names, but {path} does not exist; add it.")
-        return self.sample(f"{split}/{wnid}/{file}", path, class_names()[wnid])
+        return self.listed(split, wnid, path)
 
     @property
     def _root(self) -> Path:
@@ -110,16 +105,8 @@ class ImageNet100(Classification):
         return next((place for place in places if (place / "train").is_dir()), self._root)
 
     @cached_property
-    def _splits(self) -> tuple[ClassImages, ClassImages]:
+    def splits(self) -> tuple[ClassImages, ClassImages]:
         return _all_classes(self._images / "train"), _all_classes(self._images / "val")
-
-    def _samples(self, split: str, images: ClassImages) -> list[Sample]:
-        names = class_names()
-        return [
-            self.sample(f"{split}/{wnid}/{file.name}", file, names[wnid])
-            for wnid, files in images.items()
-            for file in files
-        ]
 
 
 def _listed(root: Path) -> list[str]:

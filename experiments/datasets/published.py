@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -15,6 +15,7 @@ from experiments.datasets.source import Row, Table, load_table
 from experiments.metrics import Scoring
 
 SCORINGS = get_args(Scoring)
+_PLACEHOLDER = "<image>"  # in questions of the data; the public implementation deletes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,8 @@ class Published(Dataset):
     def _made(self, table: Table, number: int, row: Row) -> Sample:
         name = f"{self.split}/{number}"
         try:
-            return self.sample(name, row, self.visual(table, number, row))
+            sample = self.sample(name, row, self.visual(table, number, row))
+            return replace(sample, question=sample.question.replace(_PLACEHOLDER, ""))
         except UserError as problem:  # told when the sample is used: one bad row does not lose the others
             return Sample(name, None, "", "", problem=str(problem))
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def _quiet() -> Iterator[None]:
     voices = datasets.logging, hub_voice
     before, bars = [voice.get_verbosity() for voice in voices], datasets.is_progress_bar_enabled()
     for voice in voices:
-        voice.set_verbosity_error()
+        voice.set_verbosity(CRITICAL)
     datasets.disable_progress_bars()
     try:
         yield

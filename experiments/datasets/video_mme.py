@@ -70,7 +70,7 @@ class VideoMME(Published):
             raise row.wrong("answer", f"one of the letters {', '.join(LETTERS)}")
         prompts = self.prompts
         question = "\n".join([prompts["instruction"], row.text("question"), *options, prompts["suffix"]])
-        return Sample(id, visual, answer, question, parts=tuple(f"{part}/{row.text(part)}" for part in _PARTS))
+        return Sample(id, visual, answer, question, parts=tuple(f"{part}/{row.part(part)}" for part in _PARTS))
 
     def visual(self, table: Table, number: int, row: Row) -> Visual:
         return Video(self._folder.find(row.text("videoID"), _ENDINGS), frames=self.frames)
