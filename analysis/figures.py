@@ -171,13 +171,13 @@ def draw_reference(axes: Axes, value: float, colour: str, name: str) -> bool:
     return shown
 
 
-def limit_scores(axes: Axes, rows: pd.DataFrame) -> None:
+def limit_scores(axes: Axes, rows: pd.DataFrame, axis: str = "y") -> None:
     """Show no less than a range of ten points, and nothing outside of what a share can be."""
     if rows["unit"].iloc[0] != "%":
         return
-    low, high = axes.get_ylim()
+    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
     wider = max(0.0, _NARROWEST - (high - low)) / 2
-    axes.set_ylim(max(low - wider, -2), min(high + wider, 102))
+    axes.set(**{f"{axis}lim": (max(low - wider, -2), min(high + wider, 102))})
 
 
 def finish(figure: Figure, rows: pd.DataFrame, below: str, *, legend: bool = True) -> None:

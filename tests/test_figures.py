@@ -15,10 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from analysis.comparable import comparable, mismatch
-from analysis.drawings import drawings, pareto_words, unequal
+from analysis.drawings import drawings, options_words, pareto_words, unequal
 from analysis.figures import beside, curves, draw_reference, front, pareto
 from analysis.layer_figures import KINDS, budgets, kinds, layer_rows, totals
 from analysis.load import Loaded, load
+from analysis.option_figures import alternatives, options, shown
 from analysis.seeds import settings
 from analysis.style import PRUNED, Look, look, new_figure
 from analysis.tables import comparison, costs, escaped, latex, markdown, other_metrics, text_csv
@@ -223,6 +224,35 @@ def test_front(better: bool, kept: list[int]) -> None:
         {"tokens_kept": [100, 200, 300, 400], "value": [0.5, 0.4, 0.7, 0.7], "higher_is_better": better}
     )
     assert list(front(points)["tokens_kept"]) == kept
+
+
+def test_options_show_every_alternative(cell: pd.DataFrame) -> None:
+    figure = options(cell)
+    score, context = figure.axes
+    rows = [the(cell, f"snapkv budget={budget}") for budget in ("0.2", "match:emloc,0.005")]
+    assert [label.get_text() for label in score.get_yticklabels()] == ["budget=0.2", "budget=match:emloc,0.005"]
+    for axes, expected in (
+        (score, [100 * row["value"] for row in rows]),
+        (context, [row["tokens_kept"] for row in rows]),
+    ):
+        (points,) = [
+            one for one in axes.lines if len(one.get_xdata()) == 2 and one.get_marker() == look("snapkv").marker
+        ]
+        assert list(points.get_xdata()) == pytest.approx(expected)
+        assert list(points.get_ydata()) == [0, 1]
+    assert options(cell[cell["method"] == "none"]) is None
+
+
+def test_options_are_in_the_order_of_their_numbers(cell: pd.DataFrame) -> None:
+    one = the(cell, "none").to_dict()
+    sizes = (100, 5, 20)
+    many = pd.DataFrame([{**one, "label": f"none chunk_size={size}"} for size in sizes])
+    assert [shown(label) for label in alternatives(many)["label"]] == [
+        "chunk_size=5",
+        "chunk_size=20",
+        "chunk_size=100",
+    ]
+    assert "What the options of none change. chunk_size=5: " in options_words(many)
 
 
 def test_layers_are_compared_at_equal_length(cell: pd.DataFrame) -> None:
