@@ -224,7 +224,7 @@ def pareto(cell: pd.DataFrame) -> Figure | None:
 
 
 def _draw_points(axes: Axes, points: pd.DataFrame) -> None:
-    x = beside(points["tokens_kept"])
+    x = beside(points)
     for method, rows in points.groupby("method", sort=True):
         of = look(method)
         axes.errorbar(
@@ -234,10 +234,15 @@ def _draw_points(axes: Axes, points: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def beside(lengths: pd.Series) -> pd.Series:
-    """Where points of these lengths are drawn: a little right of where it is, for every earlier one that is so near."""
-    near = [((lengths.iloc[:place] / own).between(1 / _NEAR, _NEAR)).sum() for place, own in enumerate(lengths)]
-    return lengths * _APART ** pd.Series(near, index=lengths.index)
+def beside(points: pd.DataFrame) -> pd.Series:
+    """Where points are drawn: a little right of their length, for every method before theirs that has one so near."""
+
+    def before(point: dict) -> int:
+        near = (points["tokens_kept"] / point["tokens_kept"]).between(1 / _NEAR, _NEAR)
+        return points.loc[near & (points["method"] < point["method"]), "method"].nunique()
+
+    steps = pd.Series([before(point) for point in points.to_dict("records")], index=points.index)
+    return points["tokens_kept"] * _APART**steps
 
 
 def _draw_without_context(axes: Axes, rows: pd.DataFrame) -> None:

@@ -189,9 +189,9 @@ def test_far_references_are_told_and_not_drawn() -> None:
 
 
 def test_points_of_equal_length_stand_beside_each_other() -> None:
-    drawn = beside(pd.Series([100.0, 101.0, 200.0, 99.5], index=[7, 5, 3, 1]))
-    assert drawn[7] == 100
-    assert drawn[3] == 200
+    points = {"method": ["a", "a", "b", "b", "c"], "tokens_kept": [100.0, 101.0, 101.0, 200.0, 99.5]}
+    drawn = beside(pd.DataFrame(points, index=[9, 7, 5, 3, 1]))
+    assert list(drawn[[9, 7, 3]]) == [100, 101, 200]  # alone, or beside their own method only
     assert drawn[5] / 101 == pytest.approx(1.06)
     assert drawn[1] / 99.5 == pytest.approx(1.06**2)
 
