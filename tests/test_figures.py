@@ -265,6 +265,17 @@ def test_layers_are_compared_at_equal_length(cell: pd.DataFrame) -> None:
     assert comparable(cell[cell["method"] == "none"]).empty
 
 
+@pytest.mark.parametrize(("better", "best"), [(True, "snapkv observe=probes"), (False, "snapkv observe=window")])
+def test_of_equally_long_settings_of_a_method_the_best_is_compared(cell: pd.DataFrame, better: bool, best: str) -> None:
+    one = the(cell, "snapkv budget=match:emloc,0.005").to_dict()
+    two = [
+        {**one, "label": f"snapkv observe={name}", "value": value} for name, value in (("probes", 0.9), ("window", 0.8))
+    ]
+    rest = cell[cell["method"].isin(["emloc", "pyramidkv"])]
+    chosen = comparable(pd.concat([rest, pd.DataFrame(two)], ignore_index=True).assign(higher_is_better=better))
+    assert list(chosen["label"]) == ["emloc", "pyramidkv", best]
+
+
 def test_methods_are_compared_on_heldout_queries_where_all_have_them(sweep: Path) -> None:
     for number, folder in enumerate(sorted(sweep.iterdir())):
         layers = pd.read_csv(folder / "layers.csv")["layer"].nunique()
