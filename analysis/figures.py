@@ -219,7 +219,7 @@ def pareto(cell: pd.DataFrame) -> Figure | None:
         plain_log(axes[0, 0], "x")
         limit_scores(axes[0, 0], cell)
         _draw_without_context(axes[0, 0], cell[cell["tokens_kept"] == 0])
-        finish(figure, cell, f"bars: {bars(cell)}")
+        finish(figure, cell, f"points of a method differ in shots, limit or options; bars: {bars(cell)}")
     return figure
 
 

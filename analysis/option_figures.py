@@ -13,7 +13,7 @@ from analysis.figures import finish, limit_scores, score_label
 from analysis.seeds import SCALE, bars
 from analysis.style import STYLE, look, new_figure
 
-_WIDTH = 5.0  # inches; the names of the options need room
+_WIDTH = 5.4  # inches; the names of the options need room
 _ROW = 0.24  # inches per setting
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -62,7 +62,7 @@ def _finish(figure: Figure, score: Axes, context: Axes, rows: pd.DataFrame) -> N
     context.set_xlim(0, None)
     context.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     for axes in (score, context):
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
     delta = rows["delta"].iloc[0]
     limit = "" if pd.isna(delta) else f", delta {delta:g}"
     place = f"{rows['method'].iloc[0]}, {rows['shots'].iloc[0]} shots{limit}"
