@@ -22,8 +22,8 @@ import pandas as pd
 from analysis.checks import check
 from analysis.layer_figures import KINDS, per_layer, totals
 from analysis.load import Loaded, load, nothing_in
-from analysis.paired import Estimate, apart, halves, paired, rank_correlation, verdict
-from analysis.seeds import CELL, CONFIDENCE, SETTING
+from analysis.paired import UNCERTAIN, Estimate, apart, halves, paired, rank_correlation, verdict
+from analysis.seeds import CELL, CONFIDENCE, SETTING, several
 from analysis.tables import Cell, Table, markdown
 
 METHOD = "emloc"  # whose claims these are
@@ -32,6 +32,7 @@ FIXED = ("snapkv", "pyramidkv")  # schedules that do not depend on the model's a
 MARGIN = 1.0  # hundredths of the score; a smaller loss counts as none
 EQUAL = 0.01  # contexts whose lengths differ by a larger part are not compared
 SHORTER = 2.0  # several times less context is at least this many times less
+TREND = -0.5  # a rank correlation nearer to 0 is no trend over the layers, however surely it is measured
 _EXPLAINED = (
     f"Numbers: mean over seeds ± half its {100 * CONFIDENCE:g} % t-interval, of differences within a seed; differences "
     f"of scores are positive where {METHOD} is the better one."
@@ -155,15 +156,18 @@ def upper_layers(pruned: list[pd.DataFrame], rows: pd.DataFrame) -> Iterator[Par
 def _upper_layers(name: str, of_runs: list[pd.DataFrame]) -> Iterator[Part]:
     if not of_runs:
         return
-    claim = "(c) upper layers are pruned harder"
+    flat = not any(several(one["tokens_kept"]) for one in of_runs)
+    alike = f"{UNCERTAIN} (every layer keeps the same)" if flat else ""
     trend = Estimate.of(pd.Series([rank_correlation(one) for one in of_runs]))
+    claim = f"(c) the higher a layer, the less it keeps (correlation below {TREND:g})"
     number = f"rank correlation of layer and kept ratio: {trend.text('.2f')}"
-    yield Finding(claim, name, number, trend, verdict(trend, 0, upwards=False))
+    yield Finding(claim, name, number, trend, alike or verdict(trend, TREND, upwards=False))
     means = pd.DataFrame([halves(one.sort_values("layer")) for one in of_runs])
     change = Estimate.of(means["upper"] - means["lower"])
     tokens = f"{means['upper'].mean():,.1f} and {means['lower'].mean():,.1f} tokens per layer"
     number = f"upper - lower half: {change.text('.1f')} ({tokens})"
-    yield Finding(claim, name, number, change, verdict(change, 0, upwards=False))
+    claim = "(c) the upper half of the layers keeps less than the lower"
+    yield Finding(claim, name, number, change, alike or verdict(change, 0, upwards=False))
 
 
 def _without_layers(claim: str, pruned: list[pd.DataFrame], rows: pd.DataFrame) -> Iterator[str]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from analysis.comparable import EQUAL, comparable, mismatch
 from analysis.figures import curves, front, pareto, varying
 from analysis.layer_figures import KINDS, budgets, kinds, layer_rows, per_layer, totals
+from analysis.option_figures import alternatives, options, shown
 from analysis.seeds import CELL, SCALE, several
 from analysis.tables import number
 
@@ -56,6 +57,7 @@ def _of_cell(cell: pd.DataFrame, layers: pd.DataFrame) -> Iterator[Part]:
     chosen = comparable(cell)
     yield "shots", "Score and context length against shots", lambda: shots_words(cell), curves(cell, "shots")
     yield "delta", "Score and context length against delta", lambda: delta_words(cell), curves(cell, "delta")
+    yield "options", "Score and context length by option", lambda: options_words(cell), options(cell)
     yield "pareto", "Score against context length", lambda: pareto_words(cell), pareto(cell)
     if chosen.empty:
         return
@@ -88,6 +90,13 @@ def delta_words(cell: pd.DataFrame) -> str:
         f"What a looser limit prunes, and what that does to the score: {'; '.join(parts)}. "
         "Dashed lines: everything kept, or no context."
     )
+
+
+def options_words(cell: pd.DataFrame) -> str:
+    """The score and the context length of every alternative."""
+    rows = alternatives(cell).to_dict("records")
+    parts = [f"{shown(row['label'])}: {_score(row)} with {_tokens(row)}" for row in rows]
+    return f"What the options of {rows[0]['method']} change. {'; '.join(parts)}."
 
 
 def pareto_words(cell: pd.DataFrame) -> str:

@@ -171,13 +171,13 @@ def draw_reference(axes: Axes, value: float, colour: str, name: str) -> bool:
     return shown
 
 
-def limit_scores(axes: Axes, rows: pd.DataFrame) -> None:
+def limit_scores(axes: Axes, rows: pd.DataFrame, axis: str = "y") -> None:
     """Show no less than a range of ten points, and nothing outside of what a share can be."""
     if rows["unit"].iloc[0] != "%":
         return
-    low, high = axes.get_ylim()
+    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
     wider = max(0.0, _NARROWEST - (high - low)) / 2
-    axes.set_ylim(max(low - wider, -2), min(high + wider, 102))
+    axes.set(**{f"{axis}lim": (max(low - wider, -2), min(high + wider, 102))})
 
 
 def finish(figure: Figure, rows: pd.DataFrame, below: str, *, legend: bool = True) -> None:
@@ -219,12 +219,12 @@ def pareto(cell: pd.DataFrame) -> Figure | None:
         plain_log(axes[0, 0], "x")
         limit_scores(axes[0, 0], cell)
         _draw_without_context(axes[0, 0], cell[cell["tokens_kept"] == 0])
-        finish(figure, cell, f"bars: {bars(cell)}")
+        finish(figure, cell, f"points of a method differ in shots, limit or options; bars: {bars(cell)}")
     return figure
 
 
 def _draw_points(axes: Axes, points: pd.DataFrame) -> None:
-    x = beside(points["tokens_kept"])
+    x = beside(points)
     for method, rows in points.groupby("method", sort=True):
         of = look(method)
         axes.errorbar(
@@ -234,10 +234,15 @@ def _draw_points(axes: Axes, points: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def beside(lengths: pd.Series) -> pd.Series:
-    """Where points of these lengths are drawn: a little right of where it is, for every earlier one that is so near."""
-    near = [((lengths.iloc[:place] / own).between(1 / _NEAR, _NEAR)).sum() for place, own in enumerate(lengths)]
-    return lengths * _APART ** pd.Series(near, index=lengths.index)
+def beside(points: pd.DataFrame) -> pd.Series:
+    """Where points are drawn: a little right of their length, for every method before theirs that has one so near."""
+
+    def before(point: dict) -> int:
+        near = (points["tokens_kept"] / point["tokens_kept"]).between(1 / _NEAR, _NEAR)
+        return points.loc[near & (points["method"] < point["method"]), "method"].nunique()
+
+    steps = pd.Series([before(point) for point in points.to_dict("records")], index=points.index)
+    return points["tokens_kept"] * _APART**steps
 
 
 def _draw_without_context(axes: Axes, rows: pd.DataFrame) -> None:

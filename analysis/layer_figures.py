@@ -148,7 +148,7 @@ def _draw_kind(axes: Axes, rows: pd.DataFrame, kind: str, colour: str) -> None:
 def _finish_kinds(figure: Figure, axes: np.ndarray, chosen: pd.DataFrame) -> None:
     for row, kind in enumerate(KINDS):
         axes[row, 0].set_ylabel(f"{kind} tokens\nper KV head")
-        axes[row, 0].set_ylim(0, None)
+        axes[row, 0].set_ylim(0, max(1.0, axes[row, 0].get_ylim()[1]))
         axes[row, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     known = any(axis.get_legend_handles_labels()[1] for axis in figure.axes)
     note = "grey: pruned" if known else "what was pruned is not known: no run of these demonstrations kept everything"

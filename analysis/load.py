@@ -206,16 +206,21 @@ def _number(value: float | None) -> float:
 
 
 def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Every run once: the first folder counts, and a sentence names the others."""
+    """Every run once: the first folder counts, and sentences name the others."""
     if runs.empty:
         return runs, []
     first = runs.groupby("run_id", sort=False)[["path", "value"]].transform("first")
     again = runs["path"] != first["path"]
+    same = again & (runs["value"] == first["value"])
+    other = again & ~same
     problems = [
-        f"{row['path']} holds the same run as {kept['path']} "
-        f"({'with the same score' if row['value'] == kept['value'] else 'WITH ANOTHER SCORE'}); left out."
-        for row, kept in zip(runs[again].to_dict("records"), first[again].to_dict("records"), strict=True)
+        f"{path} holds the same run as {kept} WITH ANOTHER SCORE; left out."
+        for path, kept in zip(runs[other]["path"], first[other]["path"], strict=True)
     ]
+    if same.any():
+        more = f", and so on for {same.sum() - 1} more" if same.sum() > 1 else ""
+        pair = f"{runs[same]['path'].iloc[0]} holds the same run as {first[same]['path'].iloc[0]}"
+        problems.append(f"{pair} with the same score{more}; left out.")
     return runs[~again].reset_index(drop=True), problems
 
 

@@ -56,9 +56,12 @@ def look(method: str) -> Look:
 
 
 def new_figure(rows: int, columns: int = 1, *, width: float = COLUMN, height: float) -> tuple[Figure, Any]:
-    """A figure of `rows` x `columns` axes (an array of that shape); sizes in inches. Needs no display."""
+    """A figure of `rows` x `columns` axes (an array of that shape); sizes in inches. Needs no display.
+
+    Columns share their x axis, rows their y axis.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex="col", sharey="row")
 
 
 def save(figure: Figure, stem: Path) -> tuple[Path, Path]:

@@ -203,6 +203,8 @@ def test_damaged_and_missing_layers(sweep: Path) -> None:
 def test_duplicate_runs(sweep: Path, tmp_path: Path) -> None:
     again = shutil.copytree(sweep / "1-0", tmp_path / "again")
     the(problems(sweep, again), str(again), "holds the same run", "with the same score")
+    other = shutil.copytree(sweep / "1-1", tmp_path / "other")
+    the(problems(sweep, again, other), str(again), "with the same score, and so on for 1 more; left out.")
     edit(again, lambda record: record["metric"].update(value=1.0))
     the(problems(sweep, again), str(again), "WITH ANOTHER SCORE")
     assert len(load([sweep, again]).runs) == RUNS

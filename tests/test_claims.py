@@ -190,7 +190,16 @@ def test_upper_layers_that_keep_more(tmp_path: Path) -> None:
 def test_equal_layers_say_nothing(tmp_path: Path) -> None:
     emloc(tmp_path, (0.9, 0.9), [flat(40.0)] * 2)
     for word in ("rank correlation", "upper - lower half"):
-        assert the(parts(tmp_path), "(c)", word).verdict == "cannot be told (no difference in any seed)"
+        assert the(parts(tmp_path), "(c)", word).verdict == "cannot be told (every layer keeps the same)"
+
+
+def test_a_hump_is_no_trend(tmp_path: Path) -> None:
+    emloc(tmp_path, (0.9, 0.9), [[*flat(30.0, 3), *flat(70.0, 1), *flat(60.0, 1), *flat(30.0, 3)]] * 2)
+    trend, change = (the(parts(tmp_path), "(c)", word) for word in ("rank correlation", "upper - lower half"))
+    # Ranks 3.5 six times, 8 and 7: a covariance of -0.5 in both seeds.
+    assert trend.estimate.mean == pytest.approx(-0.5 / (42 * 24.5) ** 0.5)
+    assert trend.verdict == "does not hold"
+    assert change.verdict == "holds"  # the larger one of the two is in the lower half
 
 
 def test_images_first(tmp_path: Path) -> None:
@@ -222,7 +231,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert sentence(found, "Missing for (b): no run of pyramidkv.")
     assert "delta 0.005 (emloc-1-1)." in sentence(found, "Missing for (c): no layers.csv")
     assert "delta 0.005 (emloc-0-0)." in sentence(found, "Missing for (d): no run of none")
-    assert the(found, "(c)", "upper - lower half").verdict == "cannot be told (one seed)"
+    assert the(found, "(c)", "upper - lower half").estimate.seeds == 1
     (tmp_path / "emloc-0-0" / "layers.csv").unlink()
     loaded = load([tmp_path])
     assert "(emloc-0-0, emloc-1-1)." in sentence(findings(loaded.runs, loaded.layers), "Missing for (c)")

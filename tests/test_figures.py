@@ -15,10 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from analysis.comparable import comparable, mismatch
-from analysis.drawings import drawings, pareto_words, unequal
+from analysis.drawings import drawings, options_words, pareto_words, unequal
 from analysis.figures import beside, curves, draw_reference, front, pareto
 from analysis.layer_figures import KINDS, budgets, kinds, layer_rows, totals
 from analysis.load import Loaded, load
+from analysis.option_figures import alternatives, options, shown
 from analysis.seeds import settings
 from analysis.style import PRUNED, Look, look, new_figure
 from analysis.tables import comparison, costs, escaped, latex, markdown, other_metrics, text_csv
@@ -188,9 +189,9 @@ def test_far_references_are_told_and_not_drawn() -> None:
 
 
 def test_points_of_equal_length_stand_beside_each_other() -> None:
-    drawn = beside(pd.Series([100.0, 101.0, 200.0, 99.5], index=[7, 5, 3, 1]))
-    assert drawn[7] == 100
-    assert drawn[3] == 200
+    points = {"method": ["a", "a", "b", "b", "c"], "tokens_kept": [100.0, 101.0, 101.0, 200.0, 99.5]}
+    drawn = beside(pd.DataFrame(points, index=[9, 7, 5, 3, 1]))
+    assert list(drawn[[9, 7, 3]]) == [100, 101, 200]  # alone, or beside their own method only
     assert drawn[5] / 101 == pytest.approx(1.06)
     assert drawn[1] / 99.5 == pytest.approx(1.06**2)
 
@@ -225,6 +226,35 @@ def test_front(better: bool, kept: list[int]) -> None:
     assert list(front(points)["tokens_kept"]) == kept
 
 
+def test_options_show_every_alternative(cell: pd.DataFrame) -> None:
+    figure = options(cell)
+    score, context = figure.axes
+    rows = [the(cell, f"snapkv budget={budget}") for budget in ("0.2", "match:emloc,0.005")]
+    assert [label.get_text() for label in score.get_yticklabels()] == ["budget=0.2", "budget=match:emloc,0.005"]
+    for axes, expected in (
+        (score, [100 * row["value"] for row in rows]),
+        (context, [row["tokens_kept"] for row in rows]),
+    ):
+        (points,) = [
+            one for one in axes.lines if len(one.get_xdata()) == 2 and one.get_marker() == look("snapkv").marker
+        ]
+        assert list(points.get_xdata()) == pytest.approx(expected)
+        assert list(points.get_ydata()) == [0, 1]
+    assert options(cell[cell["method"] == "none"]) is None
+
+
+def test_options_are_in_the_order_of_their_numbers(cell: pd.DataFrame) -> None:
+    one = the(cell, "none").to_dict()
+    sizes = (100, 5, 20)
+    many = pd.DataFrame([{**one, "label": f"none chunk_size={size}"} for size in sizes])
+    assert [shown(label) for label in alternatives(many)["label"]] == [
+        "chunk_size=5",
+        "chunk_size=20",
+        "chunk_size=100",
+    ]
+    assert "What the options of none change. chunk_size=5: " in options_words(many)
+
+
 def test_layers_are_compared_at_equal_length(cell: pd.DataFrame) -> None:
     chosen = comparable(cell)
     assert list(chosen["label"]) == ["emloc", "pyramidkv", "snapkv budget=match:emloc,0.005"]
@@ -233,6 +263,17 @@ def test_layers_are_compared_at_equal_length(cell: pd.DataFrame) -> None:
     apart = cell[cell["label"] != chosen["label"].iloc[-1]]
     assert "unequal context lengths (emloc 43, pyramidkv 43, snapkv budget=0.2 88 tokens)" in next(unequal(apart))
     assert comparable(cell[cell["method"] == "none"]).empty
+
+
+@pytest.mark.parametrize(("better", "best"), [(True, "snapkv observe=probes"), (False, "snapkv observe=window")])
+def test_of_equally_long_settings_of_a_method_the_best_is_compared(cell: pd.DataFrame, better: bool, best: str) -> None:
+    one = the(cell, "snapkv budget=match:emloc,0.005").to_dict()
+    two = [
+        {**one, "label": f"snapkv observe={name}", "value": value} for name, value in (("probes", 0.9), ("window", 0.8))
+    ]
+    rest = cell[cell["method"].isin(["emloc", "pyramidkv"])]
+    chosen = comparable(pd.concat([rest, pd.DataFrame(two)], ignore_index=True).assign(higher_is_better=better))
+    assert list(chosen["label"]) == ["emloc", "pyramidkv", best]
 
 
 def test_methods_are_compared_on_heldout_queries_where_all_have_them(sweep: Path) -> None:

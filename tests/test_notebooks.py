@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,11 @@ pytest_plugins = ["tests.sweep_fixtures"]
 NOTEBOOKS = ROOT / "analysis" / "notebooks"
 RECORDS = NOTEBOOKS / "records"
 NAMES = ("quickstart", "paper_figures", "new_method")
-TOTAL = 700_000  # bytes of all bundled records: a few hundred KB
+SHOWN = (
+    "table_main/pareto", "fig1_shots/shots", "fig1_shots/pareto", "fig3_delta/delta", "fig4_layers/layer_budgets",
+    "table_main/token_kinds",
+)  # fmt: skip
+TOTAL = 750_000  # bytes of all bundled records: a few hundred KB
 
 
 def executed(name: str, folder: Path, check: str, *, cwd: Path | None = None) -> Any:
@@ -80,13 +86,25 @@ def test_new_method(tmp_path: Path) -> None:
 
 def test_paper_figures(tmp_path: Path) -> None:
     drawn = executed("paper_figures", tmp_path, "drawn", cwd=ROOT)
-    for dataset in ("digits", "glyphs100"):
-        for name in (
-            "table_main/pareto", "fig1_shots/shots", "fig1_shots/pareto", "fig3_delta/delta",
-            "fig4_layers/layer_budgets", "fig5_tokens/token_kinds",
-        ):  # fmt: skip
-            assert f"{name}-{dataset}" in drawn
+    expected = [f"{name}-{dataset}" for name in SHOWN for dataset in ("digits", "glyphs100")]
+    assert sorted(drawn) == sorted(expected)
     assert pictures(tmp_path, "paper_figures") == len(drawn)
+    text = (tmp_path / "paper_figures.ipynb").read_text()
+    assert "(a) the score drops by less than 1 at several times less context" in text
+    assert "tokens kept of full" in text
+
+
+def test_page_of_figures_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "FIGURES.md").read_text()
+    experiments = set(re.findall(r"\+experiment=(\w+)", page))
+    assert experiments <= {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    (names,) = re.findall(r"for NAME in (.+); do\n.*analysis.report", page)
+    assert set(names.split()) == experiments
+    for module in set(re.findall(r"python -m (analysis\.\w+)", page)):
+        assert find_spec(module), module
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
 
 
 def test_bundled_records_are_whole_and_small() -> None:
@@ -113,6 +131,7 @@ def test_bundle_says_the_same_as_the_runs(sweep: Path, tmp_path: Path, capsys: p
     assert list(small.others["value"]) == [0.5]
     record = json.loads((tmp_path / "small" / "0-0" / "record.json").read_text())
     assert (record["metric"]["parts"], record["demonstrations"]["ids"]) == ({}, [])
+    assert record["other_metrics"][0]["parts"] == {}
 
 
 def test_bundle_of_nothing(tmp_path: Path, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def report(finished_sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_report_writes_tables_figures_and_the_page(report: Path) -> None:
     expected = {f"{name}.{suffix}" for name in ("comparison", "costs") for suffix in ("md", "tex", "csv")}
-    for name in ("shots", "delta", "pareto", "layer_budgets", "token_kinds"):
+    for name in ("shots", "delta", "options", "pareto", "layer_budgets", "token_kinds"):
         expected |= {f"{name}.pdf", f"{name}.png"}
     assert {path.name for path in report.iterdir()} == expected | {"settings.csv", "runs.csv", "report.html"}
     assert all(path.stat().st_size for path in report.iterdir())
@@ -60,7 +60,7 @@ def test_report_writes_tables_figures_and_the_page(report: Path) -> None:
 def test_page_stands_alone_and_links_to_every_run(report: Path, finished_sweep: Path) -> None:
     text = (report / "report.html").read_text()
     page = Page(text)
-    assert len(page.sources) == 5
+    assert len(page.sources) == 6
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert not re.search(r"https?://|@import|url\(|<script|<link", text)
     assert "prefers-color-scheme: dark" in text
