@@ -1,11 +1,18 @@
-"""Where the videos of a benchmark are, and which file a row means."""
+"""Benchmarks about videos: where their files are, and which of them a row means."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from emloc.errors import UserError
+from emloc.prompt import Visual
+from emloc.video import Video
+from experiments.datasets.base import check_whole
+from experiments.datasets.published import Published
+from experiments.datasets.source import Row, Table
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,39 @@ class VideoFolder:
         raise UserError(f"Expected the video {name}{endings[0]} in {self.path}, but it is not there; {self.remedy}")
 
 
-def video_folder(given: str | Path | None, usual: str, remedy: str) -> VideoFolder:
-    """The folder that is given, or the `usual` one below the Hugging Face home, as in the public implementation."""
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    return VideoFolder(Path(given).expanduser() if given else home / usual, remedy)
+@dataclass(frozen=True, kw_only=True)
+class PublishedVideos(Published):
+    """A benchmark about videos, whose files stand in a folder beside its table.
+
+    Parameters
+    ----------
+    frames
+        Frames of each video, at uniform times from its first to its last.
+    videos
+        The folder of the videos; None: `usual_folder` below the Hugging Face home, as in the public implementation.
+    """
+
+    visual_columns: ClassVar[tuple[str, ...]] = ()
+    usual_folder: ClassVar[str]
+    archive: ClassVar[str]  # what to download, as a part of a sentence
+    file_column: ClassVar[str]  # of the files' names
+    endings: ClassVar[tuple[str, ...]] = ("",)  # that these may have in the folder
+
+    frames: int = 8
+    videos: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("dataset.frames", self.frames, least=1)
+
+    def visual(self, table: Table, number: int, row: Row) -> Visual:
+        return Video(self._folder.find(row.text(self.file_column), self.endings), frames=self.frames)
+
+    def check_files(self) -> None:
+        self._folder.check()
+
+    @cached_property
+    def _folder(self) -> VideoFolder:
+        home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+        path = Path(self.videos).expanduser() if self.videos else home / self.usual_folder
+        return VideoFolder(path, f"download {self.archive}, and write dataset.videos=FOLDER.")
