@@ -76,6 +76,7 @@ class EMLoCVideo(Method):
 
         Consecutive questions about one video share its features.
         """
+        self._check_window(backbone)
         others = [query for query in queries if not isinstance(query.visual, Video)]
         replies = iter(super().answer(backbone, others, memory, max_new_tokens=max_new_tokens, batch_size=batch_size))
         opening = functools.lru_cache(maxsize=1)(lambda video: backbone.opening_row(Query(video, "")))
@@ -114,6 +115,7 @@ class EMLoCVideo(Method):
         """
         if not isinstance(query.visual, Video):
             raise UserError(f"Expected a query about a video, but query {query.id!r} has none; give it a Video.")
+        self._check_window(backbone)
         opening, tail = backbone.opening_row(query), backbone.tail_row(query)
         memory = memory or backbone.empty_memory()
         return self._condense(backbone, query.visual, opening, tail, memory, progress), tail
@@ -139,13 +141,17 @@ class EMLoCVideo(Method):
             self._store(context, chunk, pruning, 0)
         return self.finish(backbone, context)
 
-    def _cuts(self, backbone: Backbone, row: Row, frames: int) -> list[int]:
-        """The first token of every window but the first, which also holds what stands before the video."""
+    def _check_window(self, backbone: Backbone) -> None:
+        """UserError if a window would end within a step of the model; told before a video is encoded."""
         per_step = backbone.frames_per_step
         if self.window % per_step:
             raise UserError(
                 f"Expected window to be a multiple of {per_step} frames, one step of this model, but got {self.window}."
             )
+
+    def _cuts(self, backbone: Backbone, row: Row, frames: int) -> list[int]:
+        """The first token of every window but the first, which also holds what stands before the video."""
+        per_step = backbone.frames_per_step
         visual = (row.kinds == TokenKind.IMAGE).nonzero()[:, 0]
         tokens = len(visual) // math.ceil(frames / per_step) * (self.window // per_step)
         return visual[tokens::tokens].tolist()

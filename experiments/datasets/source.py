@@ -4,11 +4,12 @@ import base64
 import glob
 import io
 import json
+import logging
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from emloc.errors import UserError
 from emloc.prompt import load_image
 from experiments.datasets.base import named
 
+_LOG = logging.getLogger(__name__)
 _TABLES = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}  # suffix -> how `datasets` calls it
 
 
@@ -150,7 +152,7 @@ def load_table(hub_id: str, split: str, path: str | Path | None) -> Table:
     """
     begin = None if path is None else Path(path).expanduser()
     try:
-        with _quiet():
+        with _quiet(bars=begin is None and sys.stderr.isatty()):
             data = _from_hub(hub_id, split) if begin is None else _from_disk(begin, split)
     except UserError:
         raise
@@ -171,28 +173,33 @@ def _remedy(hub_id: str) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars, retries and cache news of `datasets` and the Hub's client: what fails comes as an exception."""
+def _quiet(*, bars: bool) -> Iterator[None]:
+    """No retries and cache news of `datasets` and the Hub's client: what fails comes as an exception.
+
+    `bars`: but their progress bars, as a download can take long.
+    """
     import datasets  # takes seconds
     from huggingface_hub import logging as hub_voice
 
     voices = datasets.logging, hub_voice
-    before, bars = [voice.get_verbosity() for voice in voices], datasets.is_progress_bar_enabled()
+    before, shown = [voice.get_verbosity() for voice in voices], datasets.is_progress_bar_enabled()
     for voice in voices:
-        voice.set_verbosity(CRITICAL)
-    datasets.disable_progress_bars()
+        voice.set_verbosity(logging.CRITICAL)
+    if not bars:
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
         for voice, level in zip(voices, before, strict=True):
             voice.set_verbosity(level)
-        if bars:
+        if shown:
             datasets.enable_progress_bars()
 
 
 def _from_hub(hub_id: str, split: str) -> Any:
     import datasets
 
+    _LOG.info("Loading %s (%s) from the Hub, or from its cache.", hub_id, split)
     return datasets.load_dataset(hub_id, split=split)
 
 
