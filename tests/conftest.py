@@ -1,9 +1,10 @@
 """What every test relies on: no network, no cache of the user's, one torch thread, fixed seeds; and golden files."""
 
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before transformers or datasets are imported: both read these once.
@@ -26,6 +27,15 @@ def _seeds() -> None:
     """Every test starts from the same random state, alone or among others."""
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 (scikit-learn reads the global generator)
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Handlers that a run sets up in this process go with it: later messages would go to its closed streams."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
