@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import LAYERS, RECORD, load, nothing_in
+from analysis.load import LAYERS, RECORD, load_finished
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,9 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", help="run folders, or folders that hold some")
     parser.add_argument("--out", type=Path, required=True, help="where the copies go")
     options = parser.parse_args(arguments)
-    loaded = load(options.folders)
-    if loaded.runs.empty:
-        print(nothing_in(options.folders, loaded.problems), file=sys.stderr)
+    loaded = load_finished(options.folders)
+    if loaded is None:
         return 1
     for problem in loaded.problems:
         print(f"Note: {problem}", file=sys.stderr)

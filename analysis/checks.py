@@ -7,6 +7,10 @@ import pandas as pd
 from analysis.load import Loaded, provenance
 from analysis.seeds import CELL, SETTING, several
 
+_CONDITIONS = {  # what compared runs should have in common, and what is said where they do not
+    "rule": "The demonstrations of {} were not all chosen by one rule",
+    "prompt": "The queries of {} were not all asked with the same text",
+}
 _SHOWN = 4  # names in a sentence before "and N more"
 
 
@@ -19,8 +23,7 @@ def check(loaded: Loaded) -> list[str]:
         _missing_seeds,
         _repeated_seeds,
         _unequal_demonstrations,
-        _unequal_rules,
-        _unequal_prompts,
+        _unequal_conditions,
         _skipped,
         _no_spread,
         _noted,
@@ -81,22 +84,12 @@ def _unequal_demonstrations(runs: pd.DataFrame) -> Iterator[str]:
             )
 
 
-def _unequal_rules(runs: pd.DataFrame) -> Iterator[str]:
-    for (dataset, model), group in runs.groupby(["dataset", "model"], sort=True):
-        if several(group["rule"]):
-            yield (
-                f"The demonstrations of {dataset} ({model}) were not all chosen by one rule ({_by(group, 'rule')}): "
-                "their scores differ for that, too."
-            )
-
-
-def _unequal_prompts(runs: pd.DataFrame) -> Iterator[str]:
-    for (dataset, model), group in runs.groupby(["dataset", "model"], sort=True):
-        if several(group["prompt"]):
-            yield (
-                f"The queries of {dataset} ({model}) were not all asked with the same text ({_by(group, 'prompt')}): "
-                "their scores differ for that, too."
-            )
+def _unequal_conditions(runs: pd.DataFrame) -> Iterator[str]:
+    for column, sentence in _CONDITIONS.items():
+        for (dataset, model), group in runs.groupby(["dataset", "model"], sort=True):
+            if several(group[column]):
+                what = sentence.format(f"{dataset} ({model})")
+                yield f"{what} ({_by(group, column)}): their scores differ for that, too."
 
 
 def _by(runs: pd.DataFrame, column: str) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from analysis.checks import check
 from analysis.layer_figures import KINDS, per_layer, totals
-from analysis.load import Loaded, load, nothing_in
+from analysis.load import Loaded, load_finished
 from analysis.paired import UNCERTAIN, Estimate, apart, halves, paired, rank_correlation, verdict
 from analysis.seeds import CELL, CONFIDENCE, SETTING, several
 from analysis.tables import Cell, Table, markdown
@@ -241,9 +241,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the file to write (default: standard output)")
     parser.add_argument("--margin", type=float, default=MARGIN, help="points of score whose loss counts as none")
     options = parser.parse_args(arguments)
-    loaded = load(options.folders)
-    if loaded.runs.empty:
-        print(nothing_in(options.folders, loaded.problems), file=sys.stderr)
+    loaded = load_finished(options.folders)
+    if loaded is None:
         return 1
     return _written(claims(loaded, options.margin), options.out)
 

@@ -5,6 +5,7 @@ What cannot be used is named in `Loaded.problems`, one sentence each; nothing is
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,11 +73,16 @@ def load(folders: Sequence[str | Path]) -> Loaded:
     return Loaded(runs, _others(runs, used), layers, used, problems + repeated + damaged)
 
 
-def nothing_in(folders: Sequence[str], problems: Sequence[str]) -> str:
-    """The sentence that says that there is no finished run, and why."""
+def load_finished(folders: Sequence[str]) -> Loaded | None:
+    """As `load`; None, and one sentence on stderr, if there is no finished run."""
+    loaded = load(folders)
+    if not loaded.runs.empty:
+        return loaded
+    problems = loaded.problems
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     reason = f": {problems[0].removesuffix('.')}{more}" if problems else ""
-    return f"Expected finished runs in {', '.join(folders)}, but found none{reason}."
+    print(f"Expected finished runs in {', '.join(folders)}, but found none{reason}.", file=sys.stderr)
+    return None
 
 
 class _UnusableError(Exception):

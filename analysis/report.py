@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.checks import check, versions
 from analysis.drawings import drawings, unequal
-from analysis.load import Loaded, load, nothing_in
+from analysis.load import Loaded, load_finished
 from analysis.page import Content, page
 from analysis.seeds import settings as aggregated
 from analysis.style import save
@@ -31,9 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", help="run folders, or folders that hold some")
     parser.add_argument("--out", type=Path, help="where the report goes (default: the first folder)")
     options = parser.parse_args(arguments)
-    loaded = load(options.folders)
-    if loaded.runs.empty:
-        print(nothing_in(options.folders, loaded.problems), file=sys.stderr)
+    loaded = load_finished(options.folders)
+    if loaded is None:
         return 1
     try:
         path = write(loaded, options.out or _home(options.folders[0]))

@@ -50,11 +50,6 @@ def fingerprints(dataset: Dataset) -> dict[str, Literal]:
     }
 
 
-def own_contexts(answered: Answered) -> list[OwnContext]:
-    """The contexts that were condensed for single queries."""
-    return [given.own for given in answered.predictions if given.own is not None]
-
-
 def context_size(memory: Memory, own: Sequence[OwnContext] = ()) -> ContextSize:
     """Size of the memory, or the mean of queries' own contexts, and what it would be if nothing had been pruned."""
     full = fmean(context.tokens_full for context in own) if own else memory.tokens_seen
@@ -81,8 +76,7 @@ def _entry_bytes(layer: MemoryLayer) -> int:
 def divergence(outcome: Outcome, delta: float | None) -> Divergence:
     """What the answers' divergence is, and what the method's limit was."""
     by_layer = outcome.heldout or None
-    own = own_contexts(outcome.answered)
-    final = [chunk.js for chunk in own or outcome.compression.chunks]
+    final = [chunk.js for chunk in outcome.answered.own_contexts or outcome.compression.chunks]
     return Divergence(delta, final, by_layer[0] if by_layer else None, by_layer)
 
 

@@ -54,6 +54,11 @@ class Answered:
     predictions: list[Prediction]
     skipped: dict[str, str]
 
+    @property
+    def own_contexts(self) -> list[OwnContext]:
+        """The contexts that were condensed for single queries."""
+        return [given.own for given in self.predictions if given.own is not None]
+
 
 class PredictionFile:
     """predictions.jsonl: one line per answered query, readable at any time, also after the process was killed."""
@@ -142,19 +147,20 @@ class Evaluation:
         try:
             file.append(self._answer(batch))
         except UserError as error:
-            if len(batch) == 1 and not self.skip:
-                raise UserError(f"{error} (With on_error=skip such queries are left out, and counted.)") from error
             if len(batch) == 1:
-                _LOG.warning("Query %s is skipped: %s", batch[0].id, error)
-                skipped[batch[0].id] = str(error)
+                skipped[batch[0].id] = self._reason(batch[0], error)
                 return
             for sample in batch:
                 self._answer_what_can_be([sample], file, skipped)
 
+    def _reason(self, sample: Sample, error: UserError) -> str:
+        """Why the query is skipped; raises the error if it is not to be."""
+        if not self.skip:
+            raise UserError(f"{error} (With on_error=skip such queries are left out, and counted.)") from error
+        _LOG.warning("Query %s is skipped: %s", sample.id, error)
+        return str(error)
+
     def _answer(self, batch: Sequence[Sample]) -> list[Prediction]:
-        for sample in batch:
-            if sample.problem:
-                raise UserError(sample.problem)
         begin = time.perf_counter()
         replies = self.method.answer(
             self.backbone,

@@ -24,7 +24,6 @@ from experiments.assembly import (
     fingerprints,
     metrics,
     notes,
-    own_contexts,
     seconds,
 )
 from experiments.building import build, build_backbone
@@ -203,7 +202,7 @@ class Job:
             metric=main,
             other_metrics=others,
             skipped=outcome.answered.skipped,
-            context=context_size(outcome.compression.memory, own_contexts(outcome.answered)),
+            context=context_size(outcome.compression.memory, outcome.answered.own_contexts),
             js=divergence(outcome, self._delta),
             layer_forwards=outcome.layer_forwards,
             seconds=times,

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass, fields
+from typing import get_args
 
 from omegaconf import DictConfig
 
-from emloc.errors import UserError, nearest
+from emloc.errors import UserError, check_choice
+from experiments.metrics import Scoring
 
-CHOICES = {"scoring": ("reference", "strict"), "on_error": ("raise", "skip")}
+ON_ERROR = ("raise", "skip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +48,8 @@ class Settings:
         for name in ("save_memory", "save_kept", "force"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"Expected {name} to be true or false, but got {getattr(self, name)!r}.")
-        for name, known in CHOICES.items():
-            value = getattr(self, name)
-            if value not in known:
-                hint = nearest(str(value), known)
-                raise UserError(f"Expected {name} to be one of {', '.join(known)}, but got {value!r}.{hint}")
+        check_choice("scoring", self.scoring, get_args(Scoring))
+        check_choice("on_error", self.on_error, ON_ERROR)
         number = isinstance(self.delta, int | float) and not isinstance(self.delta, bool)
         if not number or not 0 <= self.delta <= math.log(2):
             raise UserError(f"Expected delta to be a number from 0 to ln 2 = 0.6931 (nats), but got {self.delta!r}.")

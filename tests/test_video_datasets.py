@@ -15,8 +15,8 @@ from experiments.datasets.video_mme import VideoMME
 from experiments.datasets.video_qa import VideoQA
 from experiments.datasets.youcook2 import YouCook2
 from experiments.metrics import Caption, corpus_scores, mean_and_stderr, per_video_scores
-from tests.clips import write_clip
 from tests.runs import comparable, execute, lines
+from tests.videos import write_video
 
 pytest_plugins = ["tests.run_fixtures"]
 CAPTIONS = ["chop the onion", "fry the onion in oil", "add salt to the pan", "stir the soup", "chop the red pepper"]
@@ -37,7 +37,7 @@ def youcook2(tmp_path: Path) -> list[str]:
     for number in range(15):
         video = f"v{number % 3}"
         name = f"{video}/clip{number}.mp4"
-        write_clip(tmp_path / "videos" / name, frames=6, seed=number)
+        write_video(tmp_path / "videos" / name, 6)
         rows.append(
             {
                 "id": number, "video_url": "", "recipe_type": str(number % 2), "segment": [0.0, 1.5],
@@ -55,7 +55,7 @@ def youcook2(tmp_path: Path) -> list[str]:
 def video_mme(tmp_path: Path) -> list[str]:
     rows = []
     for number in range(6):
-        write_clip(tmp_path / "videos" / f"id{number}{('.mp4', '.MP4')[number % 2]}", seed=number)
+        write_video(tmp_path / "videos" / f"id{number}{('.mp4', '.MP4')[number % 2]}", 12)
         rows.append(
             {
                 "video_id": "1", "duration": ("short", "long")[number % 2], "domain": "Knowledge", "url": "",
@@ -189,7 +189,7 @@ def test_own_videos(checkpoint: Path, tmp_path: Path) -> None:
         for number in range(3)
     ]
     for number in range(3):
-        write_clip(tmp_path / "own" / f"{number}.mp4", seed=number)
+        write_video(tmp_path / "own" / f"{number}.mp4", 12)
     root = write_questions(tmp_path / "own", rows)
     write_questions(root, rows[:1], "demonstrations")
     dataset = VideoQA(root=root)
@@ -205,7 +205,7 @@ def test_own_videos(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_own_videos_with_free_answers(tmp_path: Path) -> None:
-    write_clip(tmp_path / "own" / "a.mp4")
+    write_video(tmp_path / "own" / "a.mp4", 12)
     dataset = VideoQA(
         root=write_questions(tmp_path / "own", [{"video": "a.mp4", "question": "What?", "answer": "Hen"}])
     )
@@ -225,7 +225,7 @@ def test_own_videos_with_free_answers(tmp_path: Path) -> None:
     ],
 )
 def test_rows_that_cannot_be_used(tmp_path: Path, rows: list[dict[str, Any]], problem: str) -> None:
-    write_clip(tmp_path / "own" / "a.mp4")
+    write_video(tmp_path / "own" / "a.mp4", 12)
     dataset = VideoQA(root=write_questions(tmp_path / "own", rows))
     sample = dataset.samples()[0]
     assert sample.problem
@@ -241,6 +241,8 @@ def test_own_videos_without_questions(tmp_path: Path) -> None:
         VideoQA(root=tmp_path).samples()
     with pytest.raises(UserError, match=r"dataset\.root is not given"):
         VideoQA().samples()
+    with pytest.raises(UserError, match="have suffix; got 'sufix'"):
+        VideoQA(prompt={"sufix": "?"})
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:

@@ -1,11 +1,11 @@
 """What a dataset is: candidates for demonstrations, evaluation samples, and how an answer is read and scored."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from emloc.errors import UserError, nearest
+from emloc.errors import UserError, check_choice, nearest
 from emloc.prompt import Demonstration, Query, Visual
 from experiments.breakdown import Scored, measured
 from experiments.codewords import AnswerCode
@@ -48,6 +48,22 @@ class Sample:
     parts: tuple[str, ...] = ()
     reference: Any = None
     problem: str | None = None
+
+    @classmethod
+    def made(cls, id: str, make: Callable[[], "Sample"]) -> "Sample":
+        """What `make` makes; where it raises a UserError, a sample that says so when it is used.
+
+        So one bad row does not lose the others.
+        """
+        try:
+            return make()
+        except UserError as problem:
+            return cls(id, None, "", "", problem=str(problem))
+
+    def check(self) -> None:
+        """UserError if the sample cannot be used."""
+        if self.problem:
+            raise UserError(self.problem)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +145,9 @@ class Dataset(ABC):
         if shots > len(pool):
             raise UserError(f"Dataset {self.name} has {len(pool)} demonstrations, but shots={shots}; ask for fewer.")
         chosen = {"balanced": self._balanced, "first": self._first, "reference": self.reference_choice}[self.rule]
-        return [self.solved(sample, code=code) for sample in chosen(shots, seed)]
+        return [self.solved(sample, code=code) for sample in chosen(pool, shots, seed)]
 
-    def reference_choice(self, shots: int, seed: int) -> Sequence[Sample]:
+    def reference_choice(self, pool: Sequence[Sample], shots: int, seed: int) -> Sequence[Sample]:
         """The demonstrations of the paper's public implementation."""
         raise UserError(
             f"Expected demonstrations to be balanced or first, but got reference: the paper has no {self.name}."
@@ -139,13 +155,13 @@ class Dataset(ABC):
 
     def solved(self, sample: Sample, *, code: AnswerCode | None = None) -> Demonstration:
         """The sample with its answer, written in code words where the model knows no others."""
-        if sample.problem:
-            raise UserError(sample.problem)
+        sample.check()
         answer = code.encode(sample.label) if code is not None and code.closed else self.answer(sample)
         return Demonstration(sample.visual, sample.question, answer, sample.id)
 
     def query(self, sample: Sample) -> Query:
-        """The sample as a question."""
+        """The sample as a question; UserError if it cannot be used."""
+        sample.check()
         return Query(sample.visual, sample.question, sample.id)
 
     def answer(self, sample: Sample) -> str:
@@ -163,11 +179,39 @@ class Dataset(ABC):
         """
         return [measured(spec, scored) for spec in self.metrics]
 
-    def _balanced(self, shots: int, seed: int) -> Sequence[Sample]:
-        return balanced(self.pool(), seed)[:shots]
+    def _balanced(self, pool: Sequence[Sample], shots: int, seed: int) -> Sequence[Sample]:
+        return balanced(pool, seed)[:shots]
 
-    def _first(self, shots: int, _seed: int) -> Sequence[Sample]:
-        return self.pool()[:shots]
+    def _first(self, pool: Sequence[Sample], shots: int, _seed: int) -> Sequence[Sample]:
+        return pool[:shots]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worded(Dataset):
+    """A dataset whose questions are made with constant texts that the user can replace.
+
+    Parameters
+    ----------
+    prompt
+        Texts to be used in place of those in `wording`, by name.
+    """
+
+    wording: ClassVar[Mapping[str, str]]
+
+    prompt: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, text in self.prompt.items():
+            if name not in self.wording:
+                known = ", ".join(self.wording)
+                raise UserError(f"Expected dataset.prompt to have {known}; got {name!r}.{nearest(name, self.wording)}")
+            if not isinstance(text, str):
+                raise UserError(f"Expected dataset.prompt.{name} to be a text, but got {text!r}.")
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        return {**self.wording, **self.prompt}
 
 
 def named(names: Sequence[str], most: int = 5) -> str:
@@ -186,11 +230,3 @@ def check_text(option: str, value: object) -> None:
     """UserError unless the value is a text with something in it."""
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{option} must be a text that is not empty, but got {value!r}.")
-
-
-def check_choice(option: str, value: object, known: Sequence[str]) -> None:
-    """UserError unless the value is one of the known ones."""
-    if value not in known:
-        raise UserError(
-            f"Expected {option} to be one of {', '.join(known)}, but got {value!r}.{nearest(str(value), known)}"
-        )

@@ -42,9 +42,9 @@ class Classification(Dataset):
         """An image of a class, with the dataset's question."""
         return Sample(id, visual, label, self.question, parts=(label,))
 
-    def _balanced(self, shots: int, seed: int) -> Sequence[Sample]:
-        check_covered((s.label for s in self.samples()), {s.label for s in self.pool()}, self.name)
-        return super()._balanced(shots, seed)
+    def _balanced(self, pool: Sequence[Sample], shots: int, seed: int) -> Sequence[Sample]:
+        check_covered((s.label for s in self.samples()), {s.label for s in pool}, self.name)
+        return super()._balanced(pool, shots, seed)
 
 
 def check_covered(evaluated: Iterable[str], demonstrated: set[str], dataset: str) -> None:

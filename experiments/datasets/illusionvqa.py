@@ -8,7 +8,7 @@ from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.published import Published
 from experiments.datasets.source import Row
-from experiments.metrics import MetricSpec, illusion_score
+from experiments.metrics import illusion_score
 
 LETTERS = "ABCDEF"
 
@@ -23,7 +23,6 @@ class IllusionVQA(Published):
 
     split: ClassVar[str] = "test"
     columns: ClassVar[tuple[str, ...]] = ("question", "options", "answer", "category")
-    metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("accuracy"),)
     wording: ClassVar[Mapping[str, str]] = {
         "instruction": (
             "Look at the image and read the question and its options. Pick the one option that is right. "
@@ -43,13 +42,6 @@ class IllusionVQA(Published):
         return {"accuracy": right}
 
     def sample(self, id: str, row: Row, visual: Visual) -> Sample:
-        options, answer = row.texts("options"), row.text("answer")
-        if answer not in options or len(options) > len(LETTERS):
-            raise row.wrong("answer", f"one of at most {len(LETTERS)} options")
-        letter = LETTERS[options.index(answer)]
-        question = self._question(row.text("question"), options)
+        listed, letter = row.lettered("options", "answer", LETTERS)
+        question = "\n".join([f"{self.prompts['instruction']}{row.text('question')}", *listed])
         return Sample(id, visual, letter, question, parts=(row.part("category"),))
-
-    def _question(self, question: str, options: list[str]) -> str:
-        listed = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
-        return "\n".join([f"{self.prompts['instruction']}{question}", *listed])

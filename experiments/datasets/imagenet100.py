@@ -75,7 +75,7 @@ class ImageNet100(ClassFolders):
     def agreement(self, prediction: str, label: str) -> float:
         return normalised_substring(prediction, label)
 
-    def reference_choice(self, shots: int, seed: int) -> Sequence[Sample]:
+    def reference_choice(self, pool: Sequence[Sample], shots: int, seed: int) -> Sequence[Sample]:
         """The first images of the public implementation's list, in its order: the same at every seed."""
         listed = _listed(self._root)
         if shots > len(listed):

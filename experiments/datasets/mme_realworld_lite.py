@@ -56,9 +56,7 @@ class MMERealWorldLite(Published):
         return {"accuracy": right, "chose E": float(letter == _ABSTAINING)}
 
     def sample(self, id: str, row: Row, visual: Visual) -> Sample:
-        letter = row.text("answer")
-        if letter not in LETTERS or len(letter) > 1:
-            raise row.wrong("answer", f"one of the letters {LETTERS}")
+        letter = row.letter("answer", LETTERS)
         question = self._question(row.text("question"), row.texts("multi-choice options"))
         return Sample(id, visual, letter, question, parts=_parts(row.part("category"), row.part("l2-category")))
 

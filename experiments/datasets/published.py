@@ -1,25 +1,24 @@
 """Benchmarks as the paper's public implementation uses them: one split, a part of which gives the demonstrations."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, get_args
 
-from emloc.errors import UserError, nearest
+from emloc.errors import UserError, check_choice
 from emloc.prompt import Visual
-from experiments.datasets.base import Dataset, Sample, check_choice, check_whole
+from experiments.datasets.base import Sample, Worded, check_whole
 from experiments.datasets.choice import reference_draw
 from experiments.datasets.source import Row, Table, load_table
 from experiments.metrics import Scoring
 
-SCORINGS = get_args(Scoring)
 _PLACEHOLDER = "<image>"  # in questions of the data; the public implementation deletes it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published(Dataset):
+class Published(Worded):
     """A split of a dataset on the Hub, cut into a pool of demonstrations and the rows that are evaluated.
 
     The pool is 100 rows that the public implementation's generator draws; the others are evaluated in their order. So
@@ -45,7 +44,6 @@ class Published(Dataset):
     split: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]  # that samples are made of, without those of images
     visual_columns: ClassVar[tuple[str, ...]] = ("image",)
-    wording: ClassVar[Mapping[str, str]]
     usual: ClassVar[str] = "reference"
     stop: ClassVar[str | None] = "\n\n"
 
@@ -53,18 +51,11 @@ class Published(Dataset):
     path: str | Path | None = None
     rows: int | None = None
     pool_size: int = 100
-    prompt: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("scoring", self.scoring, SCORINGS)
+        check_choice("scoring", self.scoring, get_args(Scoring))
         check_whole("dataset.pool_size", self.pool_size, least=0)
-        for name, text in self.prompt.items():
-            if name not in self.wording:
-                known = ", ".join(self.wording)
-                raise UserError(f"Expected dataset.prompt to have {known}; got {name!r}.{nearest(name, self.wording)}")
-            if not isinstance(text, str):
-                raise UserError(f"Expected dataset.prompt.{name} to be a text, but got {text!r}.")
 
     @abstractmethod
     def sample(self, id: str, row: Row, visual: Visual) -> Sample:
@@ -83,13 +74,8 @@ class Published(Dataset):
     def samples(self) -> Sequence[Sample]:
         return self._split[1]
 
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        return {**self.wording, **self.prompt}
-
-    def reference_choice(self, shots: int, seed: int) -> Sequence[Sample]:
+    def reference_choice(self, pool: Sequence[Sample], shots: int, seed: int) -> Sequence[Sample]:
         """A draw from the pool, in the order drawn: the same at every seed."""
-        pool = self.pool()
         return [pool[number] for number in reference_draw(len(pool), shots)]
 
     @cached_property
@@ -108,11 +94,12 @@ class Published(Dataset):
 
     def _made(self, table: Table, number: int, row: Row) -> Sample:
         name = f"{self.split}/{number}"
-        try:
+
+        def make() -> Sample:
             sample = self.sample(name, row, self.visual(table, number, row))
             return replace(sample, question=sample.question.replace(_PLACEHOLDER, ""))
-        except UserError as problem:  # told when the sample is used: one bad row does not lose the others
-            return Sample(name, None, "", "", problem=str(problem))
+
+        return Sample.made(name, make)
 
     def _check_size(self, table: Table) -> None:
         if self.rows is not None and len(table) != self.rows:

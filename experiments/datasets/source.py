@@ -57,6 +57,21 @@ class Row:
             raise self.wrong(column, f"a list of {count} numbers")
         return [float(item) for item in value]
 
+    def letter(self, column: str, letters: str) -> str:
+        """One of these letters."""
+        value = self.text(column)
+        if value not in tuple(letters):
+            raise self.wrong(column, f"one of the letters {letters}")
+        return value
+
+    def lettered(self, options: str, answer: str, letters: str) -> tuple[list[str], str]:
+        """The options, each as "A. text", and the letter of the one that the column `answer` has."""
+        texts, right = self.texts(options), self.text(answer)
+        if right not in texts or len(texts) > len(letters):
+            raise self.wrong(answer, f"one of at most {len(letters)} options")
+        listed = [f"{letter}. {text}" for letter, text in zip(letters, texts, strict=False)]
+        return listed, letters[texts.index(right)]
+
     def wrong(self, column: str, expected: str) -> UserError:
         """The error that says what the column should hold, and what it does hold."""
         return UserError(f"{self.where} should have {expected} as {column!r}, but has {_short(self.cells[column])}.")

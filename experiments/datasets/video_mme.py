@@ -8,7 +8,7 @@ from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.source import Row
 from experiments.datasets.videos import PublishedVideos
-from experiments.metrics import MetricSpec, videomme_score
+from experiments.metrics import videomme_score
 
 LETTERS = "ABCD"
 _PARTS = ("duration", "domain", "sub_category", "task_type")
@@ -31,7 +31,6 @@ class VideoMME(PublishedVideos):
     file_column: ClassVar[str] = "videoID"
     endings: ClassVar[tuple[str, ...]] = (".mp4", ".MP4", ".mkv")
     columns: ClassVar[tuple[str, ...]] = ("videoID", "question_id", "question", "options", "answer", *_PARTS)
-    metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("accuracy"),)
     wording: ClassVar[Mapping[str, str]] = {
         "instruction": (
             "Watch the video and pick the option that answers the question best. "
@@ -51,9 +50,7 @@ class VideoMME(PublishedVideos):
         return tuple(LETTERS)
 
     def sample(self, id: str, row: Row, visual: Visual) -> Sample:
-        options, answer = row.texts("options"), row.text("answer")
-        if answer not in tuple(LETTERS):
-            raise row.wrong("answer", f"one of the letters {', '.join(LETTERS)}")
+        options, answer = row.texts("options"), row.letter("answer", LETTERS)
         prompts = self.prompts
         question = "\n".join([prompts["instruction"], row.text("question"), *options, prompts["suffix"]])
         return Sample(id, visual, answer, question, parts=tuple(f"{part}/{row.part(part)}" for part in _PARTS))

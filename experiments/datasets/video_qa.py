@@ -1,25 +1,25 @@
 """Questions about the user's own videos: `questions.jsonl` beside the files, one question per line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
 from emloc.errors import UserError
 from emloc.video import Video
-from experiments.datasets.base import Dataset, Sample, check_whole
+from experiments.datasets.base import Sample, Worded, check_whole
 from experiments.datasets.image_folder import checked_root
 from experiments.datasets.source import Row, load_table
 from experiments.datasets.videos import VideoFolder
-from experiments.metrics import MetricSpec, normalised_substring, strict_letter
+from experiments.metrics import normalised_substring, strict_letter
 
 _FILES = ("{}.jsonl", "{}.json", "{}.parquet")
 _LETTERS = "ABCDEFGHIJ"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoQA(Dataset):
+class VideoQA(Worded):
     """Every row has `video` (a path in the folder), `question` and `answer`, and may have `options` (a list of texts).
 
     Without options, an answer is right if the row's answer occurs in it (`normalised_substring`). With options, which
@@ -37,14 +37,12 @@ class VideoQA(Dataset):
     """
 
     name: ClassVar[str] = "video_qa"
-    metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("accuracy"),)
     usual: ClassVar[str] = "first"
     stop: ClassVar[str | None] = "\n\n"
     wording: ClassVar[Mapping[str, str]] = {"suffix": ""}
 
     root: str | Path | None = None
     frames: int = 64
-    prompt: Mapping[str, str] = field(default_factory=dict)
     max_new_tokens: int = 32
     visual_tokens: int | None = 144
 
@@ -53,19 +51,19 @@ class VideoQA(Dataset):
         check_whole("dataset.frames", self.frames, least=1)
 
     def pool(self) -> Sequence[Sample]:
-        return self._read("demonstrations", optional=True)
+        return self._demonstrations
 
     def samples(self) -> Sequence[Sample]:
         return self._questions
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        return {**self.wording, **self.prompt}
 
     def score(self, prediction: str, sample: Sample) -> Mapping[str, float]:
         if sample.reference:
             return {"accuracy": float(strict_letter(prediction, sample.reference) == sample.label)}
         return {"accuracy": normalised_substring(prediction, sample.label)}
+
+    @cached_property
+    def _demonstrations(self) -> list[Sample]:
+        return self._read("demonstrations", optional=True)
 
     @cached_property
     def _questions(self) -> list[Sample]:
@@ -89,24 +87,14 @@ class VideoQA(Dataset):
         table.check(["video", "question", "answer"])
         options = ["options"] if "options" in table.data.column_names else []
         rows = table.rows(["video", "question", "answer", *options])
-        return [self._made(f"{name}/{number}", row) for number, row in enumerate(rows)]
-
-    def _made(self, id: str, row: Row) -> Sample:
-        try:
-            return self._sample(id, row)
-        except UserError as problem:  # told when the sample is used: one bad row does not lose the others
-            return Sample(id, None, "", "", problem=str(problem))
+        names = (f"{name}/{number}" for number in range(len(table)))
+        return [Sample.made(id, partial(self._sample, id, row)) for id, row in zip(names, rows, strict=True)]
 
     def _sample(self, id: str, row: Row) -> Sample:
         visual = Video(self._folder.find(row.text("video")), frames=self.frames)
-        question, answer = row.text("question"), row.text("answer")
+        question, suffix = row.text("question"), self.prompts["suffix"]
         if not row.cells.get("options"):
-            return Sample(id, visual, answer, f"{question}{self.prompts['suffix']}")
-        options = row.texts("options")
-        if answer not in options or len(options) > len(_LETTERS):
-            raise row.wrong("answer", f"one of at most {len(_LETTERS)} options")
-        letters = _LETTERS[: len(options)]
-        listed = [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
-        label = letters[options.index(answer)]
-        text = "\n".join([question, *listed]) + self.prompts["suffix"]
-        return Sample(id, visual, label, text, reference=letters)
+            return Sample(id, visual, row.text("answer"), f"{question}{suffix}")
+        listed, label = row.lettered("options", "answer", _LETTERS)
+        text = "\n".join([question, *listed])
+        return Sample(id, visual, label, f"{text}{suffix}", reference=_LETTERS[: len(listed)])
