@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from experiments import runner
-from experiments.problems import attempt, exit_code
+from experiments.setup.problems import attempt, exit_code
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

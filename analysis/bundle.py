@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import LAYERS, RECORD, load_finished
+from analysis.runs.load import LAYERS, RECORD, load_finished
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.checks import check
-from analysis.layer_figures import KINDS, per_layer, totals
-from analysis.load import Loaded, load_finished
-from analysis.paired import UNCERTAIN, Estimate, apart, halves, paired, rank_correlation, verdict
-from analysis.seeds import CELL, CONFIDENCE, SETTING, several
-from analysis.tables import Cell, Table, markdown
+from analysis.figures.layers import KINDS, per_layer, totals
+from analysis.pages.tables import Cell, Table, markdown
+from analysis.runs.checks import check
+from analysis.runs.load import Loaded, load_finished
+from analysis.runs.paired import UNCERTAIN, Estimate, apart, halves, paired, rank_correlation, verdict
+from analysis.runs.seeds import CELL, CONFIDENCE, SETTING, several
 
 METHOD = "emloc"  # whose claims these are
 FULL = "none"  # keeps everything

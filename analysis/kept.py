@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from analysis.style import COLOURS
+from analysis.figures.style import COLOURS
 
 KEPT = "kept.npz"
 _KINDS = ("question", "image", "answer")  # by the number that stands for each in kinds

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.checks import check, versions
-from analysis.drawings import drawings, unequal
-from analysis.load import Loaded, load_finished
-from analysis.page import Content, page
-from analysis.seeds import settings as aggregated
-from analysis.style import save
-from analysis.tables import Table, comparison, costs, latex, markdown, other_metrics, text_csv
+from analysis.figures.catalogue import drawings, unequal
+from analysis.figures.style import save
+from analysis.pages.page import Content, page
+from analysis.pages.tables import Table, comparison, costs, latex, markdown, other_metrics, text_csv
+from analysis.runs.checks import check, versions
+from analysis.runs.load import Loaded, load_finished
+from analysis.runs.seeds import settings as aggregated
 
 REPORT = "report.html"
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from emloc.attention import KeyValues, attend
 from emloc.backbones.base import Backbone, LayerAttention
 from emloc.divergence import js_divergence
-from emloc.importance import chunk_attention
+from emloc.importance.scores import chunk_attention
 from emloc.memory import Memory, MemoryLayer
 from emloc.rows import Row, RowBatch
 

@@ -57,7 +57,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """The ChatML layout of the Qwen families (the layout of the public reference, see `tests/test_prompt.py`).
+    """The ChatML layout of the Qwen families (the layout of the public reference, see `tests/emloc/test_prompt.py`).
 
     The visual stands first in the user turn, followed by the question without a separator.
     """

@@ -6,9 +6,9 @@ from typing import cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.identity import run_name
-from experiments.record import KEPT, MEMORY, RECORD, Record, finished_record
-from experiments.summary import summary
+from experiments.records.record import KEPT, MEMORY, RECORD, Record, finished_record
+from experiments.running.summary import summary
+from experiments.setup.naming import run_name
 
 
 def run(config: DictConfig) -> Record:
@@ -23,7 +23,9 @@ def run(config: DictConfig) -> Record:
     folder = Path(hydra.runtime.output_dir)
     record = _finished(config, folder)
     if record is None:
-        from experiments.job import compute  # takes seconds to import, as torch does; a finished run needs neither
+        from experiments.running.job import (
+            compute,  # takes seconds to import, as torch does; a finished run needs neither
+        )
 
         record = compute(config, hydra, folder)
     else:

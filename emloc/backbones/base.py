@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from emloc.answering import answer_batch
 from emloc.errors import UserError
-from emloc.generation import answer_batch
 from emloc.memory import Memory, MemoryLayer
 from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, load_frames
 from emloc.rows import Row

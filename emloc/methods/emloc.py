@@ -11,11 +11,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from emloc.allocation.layer_search import ORDERS, checked, search_layers
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError
-from emloc.importance import pool_scores, protect
+from emloc.importance.scores import pool_scores, protect
 from emloc.methods.base import Context, Method, Pruning
-from emloc.methods.search import ORDERS, checked, search_layers
 from emloc.passes import Chunk, Probe
 from emloc.rows import Row
 

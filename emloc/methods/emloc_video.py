@@ -16,13 +16,13 @@ from typing import ClassVar
 
 import torch
 
+from emloc.allocation.layer_search import checked, search_layers
+from emloc.answering import answer_rows
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError
-from emloc.generation import answer_rows
-from emloc.importance import pool_scores
+from emloc.importance.scores import pool_scores
 from emloc.memory import Memory
 from emloc.methods.base import Compression, Context, Method, OwnContext, Progress, Pruning, Reply, keep_all, layer_steps
-from emloc.methods.search import checked, search_layers
 from emloc.passes import Chunk, Probe, prefill
 from emloc.prompt import Query, TokenKind
 from emloc.rows import Row, concatenate, split

@@ -13,13 +13,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from emloc.allocation.budget import Budget, spread
 from emloc.attention import fold_groups
 from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
 from emloc.errors import UserError
-from emloc.importance import pool_scores, top_indices
+from emloc.importance.scores import pool_scores, top_indices
 from emloc.methods.base import Compression, Context, Method, Pruning, keep_all
-from emloc.methods.budget import Budget, spread
 from emloc.methods.emloc import probe_scores
 from emloc.passes import Chunk, Probe, rows_divergence
 from emloc.rows import Row

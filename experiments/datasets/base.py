@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from emloc.errors import UserError, check_choice, nearest
 from emloc.prompt import Demonstration, Query, Visual
-from experiments.breakdown import Scored, measured
-from experiments.codewords import AnswerCode
 from experiments.datasets.choice import balanced
+from experiments.datasets.codewords import AnswerCode
 from experiments.metrics import MetricSpec
-from experiments.record import Metric
+from experiments.metrics.breakdown import Scored, measured
+from experiments.records.record import Metric
 
 RULES = ("balanced", "first", "reference")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.datasets.base import Sample
 from experiments.datasets.classification import Classification
-from experiments.drawing import HELD_OUT_CHARACTERS, draw_character
+from experiments.miniature.drawing import HELD_OUT_CHARACTERS, draw_character
 
 POOL_PER_CLASS = 2
 QUERIES_PER_CLASS = 10

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from emloc.prompt import Visual
-from experiments.breakdown import Scored, jackknife_stderr
 from experiments.datasets.base import Sample
 from experiments.datasets.source import Row
 from experiments.datasets.videos import PublishedVideos
 from experiments.metrics import Caption, Mean, corpus_scores, per_video_scores, require_scorers
-from experiments.record import Metric
+from experiments.metrics.breakdown import Scored, jackknife_stderr
+from experiments.records.record import Metric
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,145 @@
+"""All figures that some settings allow, each with what it shows in plain words."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures.curves import curves, front, pareto, varying
+from analysis.figures.layers import KINDS, budgets, kinds, layer_rows, per_layer, totals
+from analysis.figures.options import alternatives, options, shown
+from analysis.pages.tables import number
+from analysis.runs.comparable import EQUAL, comparable, mismatch
+from analysis.runs.seeds import CELL, SCALE, several
+
+NOT_UNEQUAL = "Run the others with budget=match:PATH/record.json to compare at equal length."
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the stem of its files, and what it shows."""
+
+    name: str
+    title: str
+    words: str
+    figure: Figure
+
+
+def drawings(settings: pd.DataFrame, layers: pd.DataFrame) -> Iterator[Drawing]:
+    """Every figure that can be drawn, for every dataset, model and metric."""
+    told = [name for name in CELL if several(settings[name])]
+    for _, cell in settings.groupby(CELL, sort=True):
+        place = [str(cell[name].iloc[0]) for name in told]
+        for name, title, words, figure in _of_cell(cell, layers):
+            if figure is not None:
+                stem = "-".join([name, *(re.sub(r"[^\w.=-]+", "_", part) for part in place)])
+                yield Drawing(stem, ", ".join([title, *place]), words(), figure)
+
+
+def unequal(settings: pd.DataFrame) -> Iterator[str]:
+    """A sentence for every comparison of layers at lengths that are not equal."""
+    for _, cell in settings.groupby(CELL, sort=True):
+        chosen = comparable(cell)
+        if len(chosen) > 1 and mismatch(chosen) > EQUAL:
+            lengths = ", ".join(f"{row['label']} {row['tokens_kept']:,.0f}" for row in chosen.to_dict("records"))
+            yield (
+                f"The layers of {cell['dataset'].iloc[0]} are compared at unequal context lengths ({lengths} tokens). "
+                + NOT_UNEQUAL
+            )
+
+
+Part = tuple[str, str, Callable[[], str], Figure | None]
+
+
+def _of_cell(cell: pd.DataFrame, layers: pd.DataFrame) -> Iterator[Part]:
+    chosen = comparable(cell)
+    yield "shots", "Score and context length against shots", lambda: shots_words(cell), curves(cell, "shots")
+    yield "delta", "Score and context length against delta", lambda: delta_words(cell), curves(cell, "delta")
+    yield "options", "Score and context length by option", lambda: options_words(cell), options(cell)
+    yield "pareto", "Score against context length", lambda: pareto_words(cell), pareto(cell)
+    if chosen.empty:
+        return
+    yield (
+        "layer_budgets", "Context length and divergence per layer", lambda: budgets_words(layers, chosen),
+        budgets(layers, chosen),
+    )  # fmt: skip
+    yield "token_kinds", "What is kept and pruned", lambda: kinds_words(layers, chosen), kinds(layers, chosen)
+
+
+def shots_words(cell: pd.DataFrame) -> str:
+    """The scores at the most demonstrations."""
+    rows = pd.concat([series.rows.tail(1) for series in varying(cell, "shots")])
+    parts = [
+        f"{row['label']} {_score(row)} with {_tokens(row)} ({row['shots']} shots)" for row in rows.to_dict("records")
+    ]
+    return f"More demonstrations, and the context that they need. At the most: {'; '.join(parts)}."
+
+
+def delta_words(cell: pd.DataFrame) -> str:
+    """What changes from the tightest limit to the loosest."""
+    parts = []
+    for series in varying(cell, "delta"):
+        tight, loose = (series.rows.iloc[place].to_dict() for place in (0, -1))
+        parts.append(
+            f"{series.name} goes from {_tokens(tight)} and {_score(tight)} at delta {tight['delta']:g} "
+            f"to {_tokens(loose)} and {_score(loose)} at {loose['delta']:g}"
+        )
+    return (
+        f"What a looser limit prunes, and what that does to the score: {'; '.join(parts)}. "
+        "Dashed lines: everything kept, or no context."
+    )
+
+
+def options_words(cell: pd.DataFrame) -> str:
+    """The score and the context length of every alternative."""
+    rows = alternatives(cell).to_dict("records")
+    parts = [f"{shown(row['label'])}: {_score(row)} with {_tokens(row)}" for row in rows]
+    return f"What the options of {rows[0]['method']} change. {'; '.join(parts)}."
+
+
+def pareto_words(cell: pd.DataFrame) -> str:
+    """The settings that none beats."""
+    best = front(cell[cell["tokens_kept"] > 0]).to_dict("records")
+    parts = [f"{row['label']} at {row['shots']} shots ({_tokens(row)}, {_score(row)})" for row in best]
+    better = "up" if cell["higher_is_better"].all() else "down"
+    return f"Every point is a setting; {better} and left is better. Best for their length: {'; '.join(parts)}."
+
+
+def budgets_words(layers: pd.DataFrame, chosen: pd.DataFrame) -> str:
+    """How much the layers of every setting differ."""
+    rows = per_layer(layer_rows(layers, chosen))
+    parts = []
+    for label, mine in rows.groupby("label", sort=True):
+        kept = mine.groupby("layer")["tokens_kept"].mean()
+        half = len(kept) // 2
+        parts.append(f"{label} keeps {kept.iloc[:half].mean():,.0f} and {kept.iloc[half:].mean():,.0f}")
+    return (
+        f"How a context is shared among layers. Tokens per layer in the lower and the upper half: {'; '.join(parts)}."
+    )
+
+
+def kinds_words(layers: pd.DataFrame, chosen: pd.DataFrame) -> str:
+    """The share of every kind of tokens that is kept."""
+    rows = per_layer(layer_rows(layers, chosen))
+    rows = rows.merge(totals(layers), on=["dataset", "model", "demonstrations_id"], how="left")
+    parts = []
+    for label, mine in rows.groupby("label", sort=True):
+        shares = [f"{_share(mine, kind)} of the {kind} tokens" for kind in KINDS]
+        parts.append(f"{label} keeps {', '.join(shares)}")
+    return f"Which tokens survive. {'; '.join(parts)} (all layers together)."
+
+
+def _share(rows: pd.DataFrame, kind: str) -> str:
+    total = rows[f"{kind}_total"].sum(skipna=False)
+    return "an unknown share" if pd.isna(total) or not total else f"{rows[f'{kind}_kept'].sum() / total:.1%}"
+
+
+def _score(row: dict) -> str:
+    unit = f" {row['unit']}" if row["unit"] else ""
+    return f"{SCALE * row['value']:.1f} ± {number(SCALE * row['interval'], '.1f')}{unit}"
+
+
+def _tokens(row: dict) -> str:
+    return f"{row['tokens_kept']:,.0f} tokens"

@@ -1,0 +1,197 @@
+"""Tables of settings, read off the records alone: a missing cell is shown, and the best of a column is bold."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.runs.seeds import CELL, SCALE, bars, several, with_unit
+
+MISSING = "–"
+_ROW = ["label", "delta"]
+_COLUMN = ["dataset", "model", "metric", "shots"]
+_LATEX = {
+    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "×": r"$\times$",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells under headers; the first `names` columns are text, the others numbers."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    names: int
+    notes: Sequence[str]
+
+
+def other_metrics(settings: pd.DataFrame) -> list[Table]:
+    """For every dataset that has some, the scores by metrics that runs are not compared by."""
+    return [comparison(rows, title="Other metrics") for _, rows in settings.groupby("dataset", sort=True)]
+
+
+def comparison(settings: pd.DataFrame, title: str = "Scores") -> Table:
+    """Scores: a row per method and limit, a column per dataset, model, metric and number of shots that occurs."""
+    columns = list(settings.groupby(_COLUMN, sort=True))
+    varied = [name for name in _COLUMN if several(settings[name])]
+    best = {index for _, rows in columns for index in best_of(rows)}
+    keys = settings.groupby(_ROW, dropna=False, sort=True)
+    names = [_column_name(rows, varied or ["metric"]) for _, rows in columns]
+    return Table(
+        title=f"{title}: {_column_name(settings, [name for name in _COLUMN if name not in varied])}".removesuffix(": "),
+        headers=["method", "delta", *names],
+        rows=[
+            [Cell(str(label)), Cell(number(delta, "g")), *(_found(rows, part, best) for _, part in columns)]
+            for (label, delta), rows in keys
+        ],
+        names=1,
+        notes=_comparison_notes(settings, cells=len(keys) * len(columns)),
+    )
+
+
+def _column_name(rows: pd.DataFrame, shown: Sequence[str]) -> str:
+    return ", ".join(_named(rows.iloc[0].to_dict(), name) for name in shown)
+
+
+def _named(row: dict, column: str) -> str:
+    if column == "shots":
+        return f"{row['shots']} shots"
+    return with_unit(row["metric"], row["unit"]) if column == "metric" else str(row[column])
+
+
+def _found(row: pd.DataFrame, column: pd.DataFrame, best: set[int]) -> Cell:
+    """The one setting that is in both, if there is one."""
+    common = row.index.intersection(column.index)
+    if common.empty:
+        return Cell(MISSING)
+    return Cell(score(row.loc[common[0]].to_dict()), bold=common[0] in best)
+
+
+def best_of(rows: pd.DataFrame) -> list[int]:
+    """Indices of the best score, by the direction of its metric; none if there is nothing to compare."""
+    if len(rows) < 2:
+        return []
+    best = rows["value"].max() if rows["higher_is_better"].all() else rows["value"].min()
+    return list(rows.index[rows["value"] == best])
+
+
+def _comparison_notes(settings: pd.DataFrame, cells: int) -> list[str]:
+    notes = [f"Score ± interval (seeds × queries). Interval: {bars(settings)}. Bold: the best mean of its column."]
+    lacking = cells - len(settings)
+    if lacking:
+        notes.append(f"{MISSING}: no finished run ({lacking} of {cells} cells); as a delta: the method has no limit.")
+    return notes
+
+
+def costs(settings: pd.DataFrame) -> Table:
+    """Everything of every setting: its score, and what its context costs."""
+    ordered = settings.sort_values([*CELL, "label", "shots", "delta"])
+    shown = ["dataset", *(name for name in CELL[1:] if several(settings[name]))]
+    best = {index for _, rows in settings.groupby([*CELL, "shots"]) for index in best_of(rows)}
+    return Table(
+        title="Scores and costs",
+        headers=[*shown, "method", "shots", "delta", _score_header(settings), *_COSTS],
+        rows=[
+            [*_names(row, shown), Cell(score(row), index in best), *(Cell(cost(row)) for cost in _COSTS.values())]
+            for index, row in zip(ordered.index, ordered.to_dict("records"), strict=True)
+        ],
+        names=len(shown) + 1,
+        notes=[
+            f"Score ± interval (seeds × queries). Interval: {bars(settings)}. Bold: best of its dataset and shots.",
+            "Tokens are cache entries per KV head, means over layers and seeds; times are those of the runs' machines.",
+            f"{MISSING}: does not apply, or is not known.",
+        ],
+    )
+
+
+_COSTS: Mapping[str, Callable[[dict], str]] = {
+    "tokens kept of full": lambda row: f"{row['tokens_kept']:,.0f} of {row['tokens_full']:,.0f}",
+    "compression": lambda row: number(row["compression"], ".1f"),
+    "MB kept": lambda row: number(row["bytes_kept"] / 1e6, ".2f"),
+    "max JS (nats)": lambda row: number(row["js_max"], ".2g"),
+    "compress (s)": lambda row: number(row["seconds_compress"], ".1f"),
+    "queries/s": lambda row: number(row["queries_per_second"], ".1f"),
+}
+
+
+def _score_header(settings: pd.DataFrame) -> str:
+    metrics, units = sorted(settings["metric"].unique()), sorted(settings["unit"].unique())
+    return with_unit(metrics[0] if len(metrics) == 1 else "score", units[0] if len(units) == 1 else "")
+
+
+def _names(row: dict, shown: Sequence[str]) -> list[Cell]:
+    texts = [*(_named(row, name) for name in shown), row["label"], str(row["shots"]), number(row["delta"], "g")]
+    return [Cell(text) for text in texts]
+
+
+def score(row: dict) -> str:
+    """Mean ± interval (seeds × queries); a single seed is not counted."""
+    queries = row["n"] / row["seeds"]
+    count = f"{row['seeds']} × {queries:g}" if queries.is_integer() else f"{row['seeds']} seeds, {row['n']}"
+    count = count if row["seeds"] > 1 else str(row["n"])
+    return f"{SCALE * row['value']:.1f} ± {number(SCALE * row['interval'], '.1f')} ({count})"
+
+
+def number(value: float, form: str) -> str:
+    """The number, or a dash where it is not known."""
+    return MISSING if pd.isna(value) else format(value, form)
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, its notes below."""
+    rule = ["---" if column < table.names else "---:" for column in range(len(table.headers))]
+    rows = [[f"**{_piped(cell.text)}**" if cell.bold else _piped(cell.text) for cell in row] for row in table.rows]
+    lines = [f"| {' | '.join(row)} |" for row in [[_piped(header) for header in table.headers], rule, *rows]]
+    return "\n".join([*lines, "", *table.notes]) + "\n"
+
+
+def _piped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def latex(table: Table) -> str:
+    """The table for booktabs, its notes as comments."""
+    rows = [
+        [rf"\textbf{{{escaped(cell.text)}}}" if cell.bold else escaped(cell.text) for cell in row] for row in table.rows
+    ]
+    lines = [
+        *(f"% {note}" for note in [table.title, *table.notes]),
+        rf"\begin{{tabular}}{{{'l' * table.names}{'r' * (len(table.headers) - table.names)}}}",
+        r"\toprule",
+        _latex_row([escaped(header) for header in table.headers]),
+        r"\midrule",
+        *map(_latex_row, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return rf"{' & '.join(cells)} \\"
+
+
+def escaped(text: str) -> str:
+    """Text for LaTeX."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def text_csv(table: Table) -> str:
+    """The table's texts as CSV; the numbers in full precision are those of the data frame."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(table.headers)
+    writer.writerows([cell.text for cell in row] for row in table.rows)
+    return file.getvalue()

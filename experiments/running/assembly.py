@@ -1,0 +1,103 @@
+"""From what a run measured to its record."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from emloc.memory import Memory, MemoryLayer
+from emloc.methods.base import Compression, OwnContext
+from emloc.prompt import Demonstration
+from experiments.datasets.base import Dataset, Sample
+from experiments.datasets.codewords import AnswerCode
+from experiments.metrics.breakdown import Scored
+from experiments.records.record import Answers, Chosen, ContextSize, Divergence, Literal, Metric, Seconds
+from experiments.running.evaluation import Answered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run measured."""
+
+    compression: Compression
+    answered: Answered
+    heldout: list[float]  # nats, empty if not asked for; see `heldout_divergence`
+    layer_forwards: int
+    load_seconds: float
+    compress_seconds: float
+
+
+def metrics(dataset: Dataset, samples: Sequence[Sample], answered: Answered) -> list[Metric]:
+    """The dataset's metrics over what was answered, the one that runs are compared by first."""
+    by_id = {sample.id: sample for sample in samples}
+    return dataset.summarise(
+        [
+            Scored(given.scores, by_id[given.id].parts, given.prediction, given.target, by_id[given.id].reference)
+            for given in answered.predictions
+        ]
+    )
+
+
+def chosen(dataset: Dataset, demonstrations: Sequence[Demonstration]) -> Chosen:
+    """Which demonstrations there were, and by which rule."""
+    return Chosen(dataset.rule, [item.id for item in demonstrations])
+
+
+def fingerprints(dataset: Dataset) -> dict[str, Literal]:
+    """What tells whether a prompt's constant texts are those of another run, or of another program."""
+    return {
+        name: Literal(len(text), hashlib.sha256(text.encode()).hexdigest()) for name, text in dataset.prompts.items()
+    }
+
+
+def context_size(memory: Memory, own: Sequence[OwnContext] = ()) -> ContextSize:
+    """Size of the memory, or the mean of queries' own contexts, and what it would be if nothing had been pruned."""
+    full = fmean(context.tokens_full for context in own) if own else memory.tokens_seen
+    layers = [context.tokens_kept_per_layer for context in own] or [memory.lengths]
+    lengths = [fmean(column) for column in zip(*layers, strict=True)]
+    kept, entries = fmean(lengths), [_entry_bytes(layer) for layer in memory.layers]
+    return ContextSize(
+        tokens_full=round(full),
+        tokens_kept_mean=kept,
+        tokens_kept_per_layer=[round(length) for length in lengths],
+        compression=full / kept if kept else None,
+        bytes_full=round(full * sum(entries)),
+        bytes_kept=round(sum(length * size for length, size in zip(lengths, entries, strict=True))),
+        per_query=bool(own),
+    )
+
+
+def _entry_bytes(layer: MemoryLayer) -> int:
+    """Bytes of one token's keys and values, all KV heads."""
+    heads, _, size = layer.keys.shape
+    return 2 * heads * size * layer.keys.element_size()
+
+
+def divergence(outcome: Outcome, delta: float | None) -> Divergence:
+    """What the answers' divergence is, and what the method's limit was."""
+    by_layer = outcome.heldout or None
+    final = [chunk.js for chunk in outcome.answered.own_contexts or outcome.compression.chunks]
+    return Divergence(delta, final, by_layer[0] if by_layer else None, by_layer)
+
+
+def seconds(outcome: Outcome) -> Seconds:
+    """Wall-clock times of the run."""
+    query = sum(prediction.seconds for prediction in outcome.answered.predictions)
+    return Seconds(outcome.load_seconds, outcome.compress_seconds, query)
+
+
+def answers(code: AnswerCode) -> Answers:
+    """How class names were written."""
+    return Answers(bool(code.words), dict(code.words))
+
+
+def notes(outcome: Outcome) -> list[str]:
+    """What a reader of the numbers should not miss."""
+    compression, skipped = outcome.compression, outcome.answered.skipped
+    may_prune = compression.budget_tokens is not None or any(chunk.candidates for chunk in compression.chunks)
+    kept_all = compression.memory.tokens_seen == compression.memory.mean_length
+    found = ["nothing was pruned: the method kept every token of the context"] if may_prune and kept_all else []
+    if skipped:
+        total = len(skipped) + len(outcome.answered.predictions)
+        found.append(f"{len(skipped)} of {total} queries could not be asked and count nowhere (see skipped)")
+    return found

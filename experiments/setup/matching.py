@@ -1,0 +1,29 @@
+"""Budgets that match another run: what that run is called, and where its record is."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from emloc.errors import UserError
+from experiments.records.record import RECORD
+
+_MATCH = "match:"
+
+
+def located(method: DictConfig, place: Path) -> DictConfig:
+    """The method's node, its `budget: match:RUN` naming the record of the run called RUN in the folder `place`.
+
+    Where RUN is the path of a file or folder, it is left as it is.
+    """
+    budget = str(method.get("budget"))
+    name = budget.removeprefix(_MATCH)
+    if not budget.startswith(_MATCH) or Path(name).exists():
+        return method
+    if not (place / name / RECORD).is_file():
+        raise UserError(
+            f"Expected budget={budget} to name a record.json, or a finished run beside this one in {place}, but there "
+            "is none; do that run first (in a sweep: its method first)."
+        )
+    matched = method.copy()
+    matched.budget = f"{_MATCH}{place / name / RECORD}"
+    return matched

@@ -1,1 +1,0 @@
-"""The parts of the embedded model's training program (`python -m experiments.train_tiny`)."""

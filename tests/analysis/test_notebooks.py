@@ -1,0 +1,146 @@
+"""The notebooks, run from top to bottom in a real kernel: that nothing fails, and that they show what they say."""
+
+import json
+import os
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from analysis.bundle import main
+from analysis.claims import claims
+from analysis.pages.tables import comparison, markdown
+from analysis.runs.load import load
+from analysis.runs.seeds import settings
+from tests.support.runs import ROOT
+from tests.support.sweep import edit
+
+pytest_plugins = ["tests.support.sweep_fixtures"]
+NOTEBOOKS = ROOT / "analysis" / "notebooks"
+RECORDS = NOTEBOOKS / "records"
+NAMES = ("quickstart", "paper_figures", "new_method")
+SHOWN = (
+    "table_main/pareto", "fig1_shots/shots", "fig1_shots/pareto", "fig3_delta/delta", "fig4_layers/layer_budgets",
+    "table_main/token_kinds",
+)  # fmt: skip
+TOTAL = 750_000  # bytes of all bundled records: a few hundred KB
+
+
+def executed(name: str, folder: Path, check: str, *, cwd: Path | None = None) -> Any:
+    """Run a copy of the notebook, with a cell behind it that prints `check` as JSON; returns what was printed."""
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(f"import json\nprint(json.dumps({check}))"))
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(cwd or folder)}})
+    client.execute(env=variables)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    return json.loads(notebook.cells[-1].outputs[0].text)
+
+
+def pictures(folder: Path, name: str) -> int:
+    """How many pictures a notebook that was run holds."""
+    outputs = [
+        one for cell in json.loads((folder / f"{name}.ipynb").read_text())["cells"] for one in cell.get("outputs", ())
+    ]
+    return sum("image/png" in one.get("data", {}) for one in outputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebooks_are_stored_without_outputs(name: str) -> None:
+    stored = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+    code = [cell for cell in stored["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert not [cell for cell in code if cell["outputs"] or cell["execution_count"]]
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    found = executed(
+        "quickstart", tmp_path, "[zero_shot, none, emloc, same, memory.tokens_seen, memory.mean_length, len(kept)]"
+    )
+    zero_shot, none, emloc, same, seen, length, layers = found
+    assert zero_shot < 20 < 75 < none
+    assert emloc > none - 5
+    assert same is True
+    assert (seen, layers) == (1661, 8)
+    assert length < seen / 9
+    assert pictures(tmp_path, "quickstart") == 2
+
+
+def test_new_method(tmp_path: Path) -> None:
+    found = executed("new_method", tmp_path, 'table.to_dict("index")', cwd=NOTEBOOKS)
+    assert set(found) == {"none", "emloc", "snapkv", "random", "random, answers first"}
+    lengths = {row["tokens"] for name, row in found.items() if name != "none"}
+    assert max(lengths) < 1.01 * min(lengths)
+    accuracy = {name: row["accuracy (%)"] for name, row in found.items()}
+    assert accuracy["emloc"] > 75 > 40 > accuracy["random"]
+    divergence = {name: row["worst JS (nats)"] for name, row in found.items()}
+    assert divergence["none"] == 0
+    assert 0 < divergence["emloc"] <= 0.005 < divergence["random, answers first"] < divergence["random"]
+    assert pictures(tmp_path, "new_method") == 1
+
+
+def test_paper_figures(tmp_path: Path) -> None:
+    drawn = executed("paper_figures", tmp_path, "drawn", cwd=ROOT)
+    expected = [f"{name}-{dataset}" for name in SHOWN for dataset in ("digits", "glyphs100")]
+    assert sorted(drawn) == sorted(expected)
+    assert pictures(tmp_path, "paper_figures") == len(drawn)
+    text = (tmp_path / "paper_figures.ipynb").read_text()
+    assert "(a) the score drops by less than 1 at several times less context" in text
+    assert "tokens kept of full" in text
+
+
+def test_page_of_figures_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "FIGURES.md").read_text()
+    experiments = set(re.findall(r"\+experiment=(\w+)", page))
+    assert experiments <= {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    (names,) = re.findall(r"for NAME in (.+); do\n.*analysis.report", page)
+    assert set(names.split()) == experiments
+    for module in set(re.findall(r"python -m (analysis\.\w+)", page)):
+        assert find_spec(module), module
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_bundled_records_are_whole_and_small() -> None:
+    files = [path for path in RECORDS.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"record.json", "layers.csv"}
+    assert sum(path.stat().st_size for path in files) < TOTAL
+    for folder in sorted(RECORDS.iterdir()):
+        loaded = load([folder])
+        assert loaded.problems == []
+        assert set(loaded.runs["seed"]) == {0, 1, 2}
+        assert set(loaded.runs["dataset"]) == {"digits", "glyphs100"}
+
+
+def test_bundle_says_the_same_as_the_runs(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = {"name": "CIDEr", "value": 0.5, "unit": ""}
+    edit(sweep / "0-0", lambda record: record.update(other_metrics=[{**record["metric"], **other}]))
+    assert main([str(sweep), "--out", str(tmp_path / "small")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'small'}\n"
+    whole, small = load([sweep]), load([tmp_path / "small"])
+    assert small.problems == []
+    assert list(small.runs["run_id"]) == list(whole.runs["run_id"])
+    assert claims(small) == claims(whole)
+    assert markdown(comparison(settings(small.runs))) == markdown(comparison(settings(whole.runs)))
+    assert list(small.others["value"]) == [0.5]
+    record = json.loads((tmp_path / "small" / "0-0" / "record.json").read_text())
+    assert (record["metric"]["parts"], record["demonstrations"]["ids"]) == ({}, [])
+    assert record["other_metrics"][0]["parts"] == {}
+
+
+def test_bundle_of_nothing(tmp_path: Path, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.startswith("Expected finished runs in ")
+    (tmp_path / "file").write_text("")
+    assert main([str(sweep), "--out", str(tmp_path / "file")]) == 1
+    assert "choose another folder with --out FOLDER" in capsys.readouterr().err
+    shutil.rmtree(sweep / "0-0" / ".hydra", ignore_errors=True)
+    (sweep / "0-0" / "record.json").unlink()
+    assert main([str(sweep), "--out", str(tmp_path / "out")]) == 0
+    assert "Note: " in capsys.readouterr().err

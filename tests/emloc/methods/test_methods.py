@@ -1,0 +1,201 @@
+"""What holds for every method, and what each promises."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from emloc import Compression, EMLoC, Memory, Method, NoPruning, PyramidKV, SnapKV, UserError, ZeroShot
+from emloc.attention import fold_groups
+from emloc.backbones.base import Backbone
+from emloc.divergence import js_divergence
+from emloc.methods.snapkv import window_attention
+from emloc.passes import Probe, prefill, run_rows
+from emloc.rows import RowBatch, concatenate
+from tests.matrix import METHODS
+from tests.support.lively import demonstrations, lively_backbone, queries
+
+SHOTS = 9  # two whole chunks of four, and one of a single demonstration
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return lively_backbone(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def full(backbone: Backbone) -> Memory:
+    return NoPruning(chunk_size=4).compress(backbone, demonstrations(SHOTS))
+
+
+def budgeted(compression: Compression) -> bool:
+    return compression.budget_tokens is not None
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_memory_holds_raw_entries_in_context_order(method: Method, backbone: Backbone, full: Memory) -> None:
+    result = method.trace(backbone, demonstrations(SHOTS))
+    memory = result.memory
+    assert memory.tokens_seen in {0, full.tokens_seen}
+    assert memory.offset == (full.offset if memory.tokens_seen else 0)
+    assert len(result.raw) == len(result.owners) == memory.tokens_seen
+    for layer, whole in zip(memory.layers, full.layers, strict=True):
+        index = layer.index.long()
+        assert torch.equal(index, index.sort(-1).values)
+        assert (index.diff(dim=-1) > 0).all(), "no token twice"
+        if (
+            method.tail_tokens or method.name == "none"
+        ):  # one prefill over everything: entries are those of the full memory
+            torch.testing.assert_close(layer.keys, whole.keys.gather(1, index[..., None].expand_as(layer.keys)))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_trace_adds_up(method: Method, backbone: Backbone) -> None:
+    steps: list[tuple[int, int]] = []
+    result = method.trace(backbone, demonstrations(SHOTS), progress=lambda done, total: steps.append((done, total)))
+    counts = result.layer_counts()
+    for layer, length in enumerate(result.memory.lengths):
+        here = [count for count in counts if count.layer == layer]
+        assert sum(c.tokens_kept for c in here) == pytest.approx(length)
+        assert all(c.tokens_kept == pytest.approx(c.image_kept + c.question_kept + c.answer_kept) for c in here)
+    assert sum(chunk.tokens for chunk in result.chunks) == result.memory.tokens_seen
+    assert [chunk.demonstrations for chunk in result.chunks] == ([4, 4, 1] if result.chunks else [])
+    total = len(result.chunks) * backbone.n_layers
+    assert steps == [(done, total) for done in range(1, total + 1)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_same_call_same_memory(method: Method, backbone: Backbone) -> None:
+    first, second = (method.compress(backbone, demonstrations(SHOTS)) for _ in range(2))
+    assert first.lengths == second.lengths
+    for one, other in zip(first.layers, second.layers, strict=True):
+        assert torch.equal(one.keys, other.keys)
+        assert torch.equal(one.index, other.index)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_no_demonstrations_leave_an_empty_memory(method: Method, backbone: Backbone) -> None:
+    result = method.trace(backbone, [])
+    assert result.memory.lengths == [0] * backbone.n_layers
+    asked = queries(3)
+    assert backbone.answer(asked, result.memory) == backbone.answer(asked)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_replies_are_the_answers_on_the_memory(method: Method, backbone: Backbone) -> None:
+    memory, asked = method.compress(backbone, demonstrations(SHOTS)), queries(5)
+    replies = method.answer(backbone, asked, memory, max_new_tokens=4, batch_size=2)
+    assert [reply.text for reply in replies] == backbone.answer(asked, memory, max_new_tokens=4)
+    assert {reply.own for reply in replies} == {None}
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m.name in {"snapkv", "pyramidkv"}], ids=str)
+def test_budgets_are_kept_exactly(method: Method, backbone: Backbone) -> None:
+    result = method.trace(backbone, demonstrations(SHOTS))
+    assert result.memory.mean_length == pytest.approx(result.budget_tokens, abs=0.5)
+    assert any(chunk.js > 0 for chunk in result.chunks)
+
+
+def test_zero_shot_ignores_demonstrations(backbone: Backbone) -> None:
+    assert ZeroShot().compress(backbone, demonstrations(3)).tokens_seen == 0
+
+
+def test_emloc_reports_the_divergence_of_what_it_keeps(backbone: Backbone) -> None:
+    """Recomputed from the memory alone: probes of the first chunk over the pruned and over the whole chunk."""
+    method = EMLoC(delta=0.02, chunk_size=4)
+    demos = demonstrations(4)
+    result = method.trace(backbone, demos)
+    assert 0 < result.chunks[0].js <= 0.02
+    rows = backbone.encode(demos)
+    whole = NoPruning(chunk_size=4).compress(backbone, demos)
+    batch = RowBatch.stack(rows, offset=whole.offset)
+    logits = [backbone.logits(run_rows(backbone, batch, memory)[batch.answers]) for memory in (whole, result.memory)]
+    assert js_divergence(*logits).item() == pytest.approx(result.chunks[0].js, abs=1e-6)
+
+
+def test_emloc_keeps_less_as_delta_grows(backbone: Backbone) -> None:
+    demos = demonstrations(SHOTS)
+    lengths = [
+        EMLoC(delta=delta, chunk_size=4).compress(backbone, demos).mean_length for delta in (0.0, 0.01, 0.1, 0.6)
+    ]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] > 2 * lengths[-1]
+
+
+def test_emloc_takes_the_first_ratio_within_the_limit(backbone: Backbone) -> None:
+    result = EMLoC(delta=0.01, ratios=(0.1, 0.3, 0.7), chunk_size=4).trace(backbone, demonstrations(SHOTS))
+    for chunk in result.chunks:
+        for layer in range(backbone.n_layers):
+            tried = [c for c in chunk.candidates if c.layer == layer]
+            assert [c.ratio for c in tried] == [0.1, 0.3, 0.7][: len(tried)]
+            assert all(not c.accepted and c.js > 0.01 for c in tried[:-1])
+            assert tried[-1].accepted == (tried[-1].js <= 0.01)
+            assert tried[-1].accepted or len(tried) == 3
+
+
+def test_a_pruned_layer_reruns_like_a_memory_pruned_beforehand(backbone: Backbone) -> None:
+    """The partial forward from a stored layer input equals a whole forward with the same entries."""
+    rows = backbone.encode(demonstrations(4))
+    chunk = prefill(backbone, concatenate(rows), backbone.empty_memory())
+    probe = Probe(backbone, rows, backbone.empty_memory(), chunk)
+    kept = [None, None, torch.arange(0, chunk.tokens, 3).expand(2, -1), torch.arange(5, 30).expand(2, -1)]
+    layers = [part if index is None else part.select(index) for part, index in zip(chunk.layers, kept, strict=True)]
+    partial, whole = (probe.rerun(start, [part.key_values for part in layers]) for start in (2, 0))
+    torch.testing.assert_close(partial, whole, atol=1e-4, rtol=1e-4)
+    assert (partial - probe.reference).abs().max() > 0.1
+
+
+def test_window_attention_is_causal_inside_the_window() -> None:
+    queries_, keys = torch.randn(4, 3, 8), torch.randn(2, 10, 8)
+    ours = window_attention(queries_, keys)
+    expected = torch.zeros(2, 10)
+    for head in range(4):
+        for place in range(3):
+            seen = keys[head // 2, : 10 - 3 + place + 1]
+            expected[head // 2, : len(seen)] += (seen @ queries_[head, place] / 8**0.5).softmax(0)
+    torch.testing.assert_close(ours, expected)
+    assert fold_groups(queries_[None], 2).shape == (2, 6, 8)
+
+
+def test_the_window_may_reach_over_chunks(backbone: Backbone) -> None:
+    """The last chunk holds one demonstration, shorter than the window."""
+    demos = demonstrations(SHOTS)
+    singly, at_once = (SnapKV(budget=0.5, window=40, chunk_size=size).compress(backbone, demos) for size in (4, 100))
+    for one, other in zip(singly.layers, at_once.layers, strict=True):
+        assert torch.equal(one.index, other.index)
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: EMLoC(delta=-0.1), "delta between 0 and ln 2"),
+        (lambda: EMLoC(delta=0.7), "delta between 0 and ln 2"),
+        (lambda: EMLoC(delta=float("nan")), "delta between 0 and ln 2"),
+        (lambda: EMLoC(ratios=(0.5, 0.2)), "ascending retention ratios"),
+        (lambda: EMLoC(ratios=(0.2, 0.2)), "ascending retention ratios"),
+        (lambda: EMLoC(ratios=(0.0, 0.2)), "ascending retention ratios"),
+        (lambda: EMLoC(ratios=(0.2, 1.5)), "ascending retention ratios"),
+        (lambda: EMLoC(ratios=()), "ascending retention ratios"),
+        (lambda: EMLoC(chunk_size=0), "chunk_size of at least 1"),
+        (lambda: SnapKV(observe="all"), "observe to be one of"),
+        (lambda: SnapKV(window=0), "window >= 1"),
+        (lambda: SnapKV(kernel=4), "odd kernel"),
+        (lambda: PyramidKV(beta=0.5), "beta >= 1"),
+    ],
+)
+def test_impossible_settings_are_refused_on_construction(build: object, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        build()  # type: ignore[operator]
+
+
+def test_a_budget_below_the_window_is_refused_before_any_work(backbone: Backbone) -> None:
+    before = backbone.layer_forwards
+    with pytest.raises(UserError, match="at least the observation window, 64 tokens"):
+        SnapKV(budget=0.05, window=64).compress(backbone, demonstrations(4))
+    assert backbone.layer_forwards == before
+
+
+def test_one_demonstration_is_enough(backbone: Backbone, tmp_path: Path) -> None:
+    memory = EMLoC(delta=0.05).compress(backbone, demonstrations(1))
+    memory.save(tmp_path / "one.safetensors")
+    assert len(backbone.answer(queries(2), Memory.load(tmp_path / "one.safetensors", backbone))) == 2
