@@ -17,17 +17,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from emloc.allocation.base import Allocation as Allocation
+    from emloc.allocation.layer_search import LayerSearch as LayerSearch
+    from emloc.allocation.pyramid import Pyramid as Pyramid
+    from emloc.allocation.uniform import Uniform as Uniform
     from emloc.errors import UserError as UserError
+    from emloc.importance.answers import Answers as Answers
+    from emloc.importance.base import Importance as Importance
+    from emloc.importance.window import Window as Window
     from emloc.loading import load_backbone as load_backbone
     from emloc.memory import Memory as Memory
-    from emloc.methods.base import Compression as Compression
     from emloc.methods.base import Method as Method
-    from emloc.methods.base import Reply as Reply
     from emloc.methods.emloc import EMLoC as EMLoC
     from emloc.methods.emloc_video import EMLoCVideo as EMLoCVideo
     from emloc.methods.none import NoPruning as NoPruning
     from emloc.methods.pyramidkv import PyramidKV as PyramidKV
     from emloc.methods.snapkv import SnapKV as SnapKV
+    from emloc.methods.trace import Reply as Reply
+    from emloc.methods.trace import Trace as Trace
     from emloc.methods.zero_shot import ZeroShot as ZeroShot
     from emloc.prompt import Demonstration as Demonstration
     from emloc.prompt import Query as Query
@@ -35,17 +42,24 @@ if TYPE_CHECKING:
 
 # Loaded when they are first used: torch and transformers take seconds, and much needs neither of them.
 _HOMES = {
+    "Pyramid": "emloc.allocation.pyramid",
+    "Uniform": "emloc.allocation.uniform",
+    "LayerSearch": "emloc.allocation.layer_search",
+    "Allocation": "emloc.allocation.base",
+    "Importance": "emloc.importance.base",
+    "Window": "emloc.importance.window",
+    "Answers": "emloc.importance.answers",
     "UserError": "emloc.errors",
     "load_backbone": "emloc.loading",
     "Memory": "emloc.memory",
-    "Compression": "emloc.methods.base",
     "Method": "emloc.methods.base",
-    "Reply": "emloc.methods.base",
     "EMLoC": "emloc.methods.emloc",
     "EMLoCVideo": "emloc.methods.emloc_video",
     "NoPruning": "emloc.methods.none",
     "PyramidKV": "emloc.methods.pyramidkv",
     "SnapKV": "emloc.methods.snapkv",
+    "Reply": "emloc.methods.trace",
+    "Trace": "emloc.methods.trace",
     "ZeroShot": "emloc.methods.zero_shot",
     "Demonstration": "emloc.prompt",
     "Query": "emloc.prompt",

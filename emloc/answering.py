@@ -1,21 +1,46 @@
 """Greedy answers of a batch of queries on one shared memory."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from emloc.attention import attend
+from emloc.attention import LayerAttention, attend
 from emloc.memory import Memory
-from emloc.prompt import Query
+from emloc.prompt import Demonstration, Query
 from emloc.rows import Row, RowBatch, concatenate
 
-if TYPE_CHECKING:
-    from emloc.backbones.base import Backbone
+
+class Answerer(Protocol):
+    """What answering needs of a model (every `Backbone` has it)."""
+
+    tokenizer: Any
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+
+    def encode(self, items: Sequence[Demonstration | Query]) -> list[Row]:
+        """One row per turn."""
+
+    def system_row(self) -> Row:
+        """The system turn."""
+
+    def empty_memory(self) -> Memory:
+        """A memory of nothing."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token embeddings (T, C) of ids (T,)."""
+
+    def run_layers(self, hidden: Tensor, positions: Tensor, attention: LayerAttention) -> Tensor:
+        """Hidden states (B, T, C) before the final norm, from the input of the lowest layer."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Float32 logits (N, V) of hidden states (N, C)."""
 
 
-def query_rows(backbone: "Backbone", queries: Sequence[Query], memory: Memory) -> list[Row]:
+def query_rows(backbone: Answerer, queries: Sequence[Query], memory: Memory) -> list[Row]:
     """Encoded queries; without a context in front each opens with the system turn, as in the reference."""
     rows = backbone.encode(queries)
     if memory.tokens_seen:
@@ -25,21 +50,21 @@ def query_rows(backbone: "Backbone", queries: Sequence[Query], memory: Memory) -
 
 
 def answer_batch(
-    backbone: "Backbone", queries: Sequence[Query], memory: Memory | None = None, *, max_new_tokens: int = 32
+    backbone: Answerer, queries: Sequence[Query], memory: Memory | None = None, *, max_new_tokens: int = 32
 ) -> list[str]:
     """Greedy answers of one batch of queries (see `Backbone.answer`)."""
     memory = memory or backbone.empty_memory()
     return answer_rows(backbone, query_rows(backbone, queries, memory), memory, max_new_tokens=max_new_tokens)
 
 
-def answer_rows(backbone: "Backbone", rows: Sequence[Row], memory: Memory, *, max_new_tokens: int) -> list[str]:
+def answer_rows(backbone: Answerer, rows: Sequence[Row], memory: Memory, *, max_new_tokens: int) -> list[str]:
     """Greedy answers of encoded queries, run behind the memory as one batch."""
     tokens = generate(backbone, rows, memory, max_new_tokens=max_new_tokens)
     return [backbone.tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
 
 
 @torch.inference_mode()
-def generate(backbone: "Backbone", rows: Sequence[Row], memory: Memory, *, max_new_tokens: int) -> list[list[int]]:
+def generate(backbone: Answerer, rows: Sequence[Row], memory: Memory, *, max_new_tokens: int) -> list[list[int]]:
     """Greedy token ids of every row, without the token that ended it."""
     decoder = _Decoder(backbone, rows, memory)
     produced: list[list[int]] = [[] for _ in rows]
@@ -61,7 +86,7 @@ def generate(backbone: "Backbone", rows: Sequence[Row], memory: Memory, *, max_n
 class _Decoder:
     """Own keys and values of the batch's rows, grown by one column per generated token."""
 
-    def __init__(self, backbone: "Backbone", rows: Sequence[Row], memory: Memory) -> None:
+    def __init__(self, backbone: Answerer, rows: Sequence[Row], memory: Memory) -> None:
         self._backbone = backbone
         self._memory = memory
         self._batch = RowBatch.stack(rows, offset=memory.offset)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# (layer number, queries (B, H_q, T, D), keys (B, H_kv, T, D), values, scaling) -> (B, T, H_q, D)
+LayerAttention = Callable[[int, Tensor, Tensor, Tensor, float], Tensor]
 Kernel = Callable[[Tensor, Tensor, Tensor, bool, float], tuple[Tensor, Tensor]]
 _BLOCK = 1024  # keys per block of the plain kernel: bounds its largest temporary
 
@@ -99,14 +101,14 @@ def kernel_for(device: str, dtype: torch.dtype) -> Kernel:
     """The fastest kernel of this device that also returns the log-sum-exp.
 
     A fused kernel is used only after it has reproduced the plain formula on a small input on this very machine;
-    otherwise the plain kernel serves, and a warning says so.
+    otherwise the plain kernel is used, and a warning says so.
     """
     fused = {"cpu": _fused_cpu, "cuda": _fused_cuda}.get(device)
     if fused is None:
         return plain_kernel
     if _agrees(fused, device, dtype):
         return fused
-    warnings.warn(f"The fused attention of {device}/{dtype} is not usable here; plain attention serves.", stacklevel=2)
+    warnings.warn(f"The fused attention of {device}/{dtype} fails here; plain attention takes its place.", stacklevel=2)
     return plain_kernel
 
 

@@ -1,20 +1,22 @@
 """From a checkpoint's name or folder to a backbone, with one sentence for everything that can be wrong with it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig
 
+from emloc import backbones
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError, nearest
 
 TINY = Path(__file__).parent / "assets" / "tiny"
-FAMILIES: Mapping[str, str] = {"qwen2_vl": "emloc.backbones.qwen2_vl:Qwen2VL"}  # model_type -> class
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PROBLEMS = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError)
 
@@ -84,11 +86,28 @@ def _family(source: str | Path) -> Any:
         state = "has no config.json" if Path(source).is_dir() else "does not exist"
         raise UserError(f"Expected a checkpoint folder in Hugging Face format, but {source} {state}.")
     model_type = _attempt(source, lambda: AutoConfig.from_pretrained(source)).model_type
-    if model_type not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise UserError(f"Expected a checkpoint of a supported family ({known}), but {source} is {model_type!r}.")
-    module, name = FAMILIES[model_type].split(":")
-    return getattr(import_module(module), name)
+    known = families()
+    if model_type not in known:
+        names = ", ".join(sorted(known))
+        raise UserError(
+            f"Expected a checkpoint of a supported family ({names}), but {source} is {model_type!r}."
+            f"{nearest(str(model_type), known)}"
+        )
+    return known[model_type]
+
+
+@cache
+def families() -> dict[str, type[Backbone]]:
+    """The backbone class for every model type that can be read: each file of `emloc.backbones` names its own."""
+    return {model_type: family for family in _family_classes() for model_type in family.model_types}
+
+
+def _family_classes() -> Iterator[type[Backbone]]:
+    for found in iter_modules(backbones.__path__):
+        name = f"{backbones.__name__}.{found.name}"
+        members = vars(import_module(name)).values()
+        own = (item for item in members if isinstance(item, type) and item.__module__ == name)
+        yield from (item for item in own if issubclass(item, Backbone) and "model_types" in vars(item))
 
 
 def _is_folder(source: str | Path) -> bool:

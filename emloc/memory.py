@@ -63,6 +63,10 @@ class MemoryLayer:
         entries = kept[..., None].expand(-1, -1, self.keys.shape[-1])
         return MemoryLayer(self.keys.gather(1, entries), self.values.gather(1, entries), self.index.gather(1, kept))
 
+    def after(self, length: int) -> "MemoryLayer":
+        """What follows the first `length` entries of every KV head."""
+        return MemoryLayer(self.keys[:, length:], self.values[:, length:], self.index[:, length:])
+
     def append(self, other: "MemoryLayer") -> "MemoryLayer":
         """This layer followed by `other`."""
         pairs = zip((self.keys, self.values, self.index), (other.keys, other.values, other.index), strict=True)

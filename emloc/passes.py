@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emloc.attention import KeyValues, attend
-from emloc.backbones.base import Backbone, LayerAttention
+from emloc.attention import KeyValues, LayerAttention, attend
+from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
-from emloc.importance.scores import chunk_attention
 from emloc.memory import Memory, MemoryLayer
 from emloc.rows import Row, RowBatch
+from emloc.scores import chunk_attention
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,16 @@ def _over(memory: Memory) -> LayerAttention:
     return attention
 
 
-def rows_divergence(backbone: Backbone, rows: Sequence[Row], full: Memory, pruned: Memory) -> float:
-    """JS divergence (nats) of rows asked at the end of the context, their answer positions over `pruned` and `full`."""
+def rows_divergence(
+    backbone: Backbone, rows: Sequence[Row], full: Memory, pruned: Memory, *, compared: Tensor | None = None
+) -> float:
+    """JS divergence (nats) of rows asked at the end of the context, over `pruned` against over `full`.
+
+    `compared` (B, T) bool marks the positions whose logits count; by default the answers.
+    """
     batch = RowBatch.stack(rows, offset=full.offset)
-    logits = [backbone.logits(run_rows(backbone, batch, memory)[batch.answers]) for memory in (full, pruned)]
+    marked = batch.answers if compared is None else compared
+    logits = [backbone.logits(run_rows(backbone, batch, memory)[marked]) for memory in (full, pruned)]
     return js_divergence(*logits).item()
 
 

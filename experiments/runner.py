@@ -6,7 +6,8 @@ from typing import cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.records.record import KEPT, MEMORY, RECORD, Record, finished_record
+from experiments.records.files import KEPT, MEMORY, RECORD
+from experiments.records.schema import Record, finished_record
 from experiments.running.summary import summary
 from experiments.setup.naming import run_name
 

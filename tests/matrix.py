@@ -1,16 +1,62 @@
-"""Every method, once: a new method adds its row here and is covered by the tests that use the matrix."""
+"""Every method, importance and allocation, once: what is added gets its row here, and the general tests run on it."""
 
-from emloc import EMLoC, EMLoCVideo, Method, NoPruning, PyramidKV, SnapKV, ZeroShot
+from dataclasses import dataclass
+from typing import ClassVar
+
+from emloc import (
+    Allocation,
+    Answers,
+    EMLoC,
+    EMLoCVideo,
+    Importance,
+    LayerSearch,
+    Method,
+    NoPruning,
+    Pyramid,
+    PyramidKV,
+    SnapKV,
+    Uniform,
+    Window,
+    ZeroShot,
+)
+from emloc.allocation.base import Decision, Share
+from emloc.importance.base import Scope
+from emloc.region import Measure, Region
+
+IMPORTANCES: tuple[Importance, ...] = (Answers(), Window(window=8))
+ALLOCATIONS: tuple[Allocation, ...] = (Uniform(budget=0.4), Pyramid(budget=0.4), LayerSearch(delta=0.02))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropper(Method):
+    """A method that throws tokens away and measures nothing: it keeps every fifth, at the very end if so told.
+
+    It stands for whatever a method might do without saying so. The loop has to notice.
+    """
+
+    name: ClassVar[str] = "dropper"
+    last: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        return "context" if self.last else "chunk"
+
+    def decide(self, region: Region, share: Share, measure: Measure) -> Decision:
+        return Decision([layer.index.argsort(dim=-1)[:, ::5] for layer in region.chunk.layers])
+
 
 METHODS: tuple[Method, ...] = (
     EMLoC(delta=0.02, chunk_size=4),
-    EMLoC(delta=0.02, chunk_size=4, order="bottom_up"),
-    EMLoC(delta=0.02, chunk_size=4, group=3),
+    EMLoC(allocation=LayerSearch(delta=0.02, order="bottom_up"), chunk_size=4),
+    EMLoC(allocation=LayerSearch(delta=0.02, group=3), chunk_size=4),
     EMLoCVideo(chunk_size=4),
     NoPruning(chunk_size=4),
     ZeroShot(chunk_size=4),
-    SnapKV(budget=0.4, window=8, chunk_size=4),
-    SnapKV(budget=100, observe="probes", chunk_size=4),
-    PyramidKV(budget=0.4, window=8, chunk_size=4),
-    PyramidKV(budget=0.3, observe="probes", chunk_size=4),
+    SnapKV(importance=Window(window=8), allocation=Uniform(budget=0.4), chunk_size=4),
+    SnapKV(importance=Answers(), allocation=Uniform(budget=100), chunk_size=4),
+    PyramidKV(importance=Window(window=8), allocation=Pyramid(budget=0.4), chunk_size=4),
+    PyramidKV(importance=Answers(), allocation=Pyramid(budget=0.3), chunk_size=4),
+    *(Method(importance=one, allocation=other, chunk_size=4) for one in IMPORTANCES for other in ALLOCATIONS),
+    Dropper(chunk_size=4),
+    Dropper(chunk_size=4, last=True),
 )

@@ -1,10 +1,19 @@
-"""Budgets of fixed-schedule methods: a ratio, tokens per layer, or the context length of another run."""
+"""Allocations that spend a budget: a ratio, tokens per layer, or the context length of another run."""
 
 import json
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from torch import Tensor
+
+from emloc.allocation.base import Allocation, Decision, Share
 from emloc.errors import UserError
+from emloc.region import Measure
+from emloc.scores import top_indices
 
 _FORMS = "a ratio in (0, 1] such as 0.2, tokens per layer such as 512, or match:PATH/record.json"
 
@@ -29,7 +38,7 @@ class Budget:
             number = float(text)
         except ValueError:
             raise UserError(f"Expected budget to be {_FORMS}, but got {text!r}.") from None
-        if not 0 < number < float("inf"):
+        if isinstance(text, bool) or not 0 < number < math.inf:
             raise UserError(f"Expected budget to be {_FORMS}, but got {text}.")
         return cls(ratio=number) if number <= 1 else cls(tokens=number)
 
@@ -48,6 +57,63 @@ def _recorded_tokens(path: Path) -> float:
             f"Expected budget=match: to name a finished run's record.json, but {path} is not one "
             f"({type(error).__name__}: {error}); run the method to be matched first."
         ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budgeted(Allocation):
+    """Keeps as many tokens as a budget says, spread over the layers by fixed weights.
+
+    Parameters
+    ----------
+    budget
+        Mean tokens per layer: a ratio of the context, a number of tokens, or `match:PATH/record.json`. Where the
+        context is decided chunk by chunk, chunks share it by their length.
+    """
+
+    budget: str | float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self._budget  # a budget that cannot be read is refused now
+
+    @abstractmethod
+    def weights(self, layers: int) -> list[float]:
+        """Relative budgets of the layers, bottom to top."""
+
+    def target(self, total: int) -> float:
+        return self._budget.resolve(total)
+
+    def check(self, total: int, reserved: int) -> None:
+        tokens = self.target(total)
+        if total and tokens < max(1, reserved):
+            raise UserError(
+                f"Expected a budget of at least the observation window, {reserved} tokens, but budget="
+                f"{self.budget} is {tokens:.0f} of {total} context tokens; raise budget or lower window."
+            )
+
+    def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
+        counts = self.counts(len(scores), share)
+        pairs = zip(scores, counts, strict=True)
+        return Decision([top_indices(score, count, reserved=share.reserved) for score, count in pairs])
+
+    def counts(self, layers: int, share: Share) -> list[int]:
+        """Tokens of this part that each layer keeps; those of all parts add up to the layer's budget exactly."""
+        end = share.before + share.tokens
+        return [
+            round(budget * end / share.total) - round(budget * share.before / share.total)
+            for budget in self.layer_budgets(layers, share)
+        ]
+
+    def layer_budgets(self, layers: int, share: Share) -> list[int]:
+        """Tokens per layer of the whole context, the reserved ones included; their mean is the budget."""
+        reserved, most = share.reserved, share.total - share.reserved
+        spreadable = (self.target(share.total) - reserved) * layers
+        return [count + reserved for count in spread(self.weights(layers), spreadable, most=most)]
+
+    @cached_property
+    def _budget(self) -> Budget:
+        """`budget` as it was on construction: a record that it names is read once, even if the file changes later."""
+        return Budget.parse(self.budget)
 
 
 def spread(weights: list[float], total: float, *, most: int) -> list[int]:

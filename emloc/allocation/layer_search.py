@@ -1,66 +1,83 @@
-"""The search of EMLoC: how much of a chunk every layer keeps, decided one group of layers after the other."""
+"""`layer_search`: as few tokens per layer as a limit on the divergence allows, one layer after the other (EMLoC).
 
-import math
+Paper section 3.3; public reference variants 3 (top down, each layer by itself) and 6 (groups of layers, for video).
+"""
+
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 from torch import Tensor
 
-from emloc.divergence import LN2, js_divergence
-from emloc.errors import UserError
-from emloc.importance.scores import top_indices
-from emloc.memory import MemoryLayer
-from emloc.methods.base import Candidate, Pruning
-from emloc.passes import Chunk, Probe
+from emloc.allocation.base import Allocation, Candidate, Decision, Share
+from emloc.divergence import LN2
+from emloc.options import Count, OptionError, Range
+from emloc.region import Measure
+from emloc.scores import top_indices
 
+Order = Literal["top_down", "bottom_up"]
 # How each order walks through the layers, 0 being the lowest.
-ORDERS: dict[str, Callable[[range], Sequence[int]]] = {
+ORDERS: dict[Order, Callable[[range], Sequence[int]]] = {
     "top_down": lambda layers: layers[::-1],
     "bottom_up": lambda layers: layers,
 }
+_EXAMPLE = "such as [0.1,0.2,0.5]"
 
 
-def layer_groups(layers: int, *, order: str, size: int) -> list[list[int]]:
+@dataclass(frozen=True, kw_only=True)
+class LayerSearch(Allocation):
+    """Prune every layer as far as the model's own answers allow, by default from the top layer down.
+
+    Parameters
+    ----------
+    delta
+        Limit on the Jensen-Shannon divergence (nats) between the probes' answers with the pruned and with the whole
+        region. One limit per region, spent by the layers that are decided first. 0 keeps everything that matters to
+        the last bit.
+    ratios
+        Retention ratios tried at every layer, ascending; the first within the limit is taken, else all is kept.
+        A ratio that would keep no token of a (short) region, or fewer than are reserved, is not tried.
+    order
+        `top_down` (the paper's) or `bottom_up`: which layers are decided first, and so may spend most of delta.
+    group
+        Neighbouring layers that share one decision, a ratio and its trial (the paper's: 1). Each layer and KV head
+        still keeps its own tokens. Fewer trials, coarser budgets.
+    """
+
+    delta: Annotated[float, Range(0, LN2, note="nats, at most ln 2")] = 0.005
+    ratios: tuple[Annotated[float, Range(0, 1, above=True)], ...] = (0.1, 0.2, 0.5)
+    order: Order = "top_down"
+    group: Count = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.ratios or list(self.ratios) != sorted(set(self.ratios)):
+            raise OptionError("ratios", f"ascending retention ratios, {_EXAMPLE}, but got {list(self.ratios)}.")
+        object.__setattr__(self, "ratios", tuple(map(float, self.ratios)))
+
+    @property
+    def limit(self) -> float:
+        return self.delta
+
+    def limited(self, delta: float) -> "LayerSearch":
+        return replace(self, delta=delta)
+
+    def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
+        search = _Search(scores, measure, least=max(1, share.reserved), upwards=self.order == "bottom_up")
+        for layers in layer_groups(len(scores), order=self.order, size=self.group):
+            search.decide(layers, self.ratios, self.delta)
+            measure.decided(len(layers))
+        return search.result()
+
+
+def layer_groups(layers: int, *, order: Order, size: int) -> list[list[int]]:
     """The layers in groups of `size`, in the order of decision; the last group takes what is left."""
     walk = ORDERS[order](range(layers))
     return [sorted(walk[at : at + size]) for at in range(0, layers, size)]
 
 
-def checked(delta: float, ratios: Sequence[float], group: int) -> tuple[float, ...]:
-    """The ratios, as numbers; UserError if a search cannot use one of the three."""
-    if not 0 <= delta <= LN2 or math.isnan(delta):
-        raise UserError(f"Expected delta between 0 and ln 2 = 0.6931 (nats), but got {delta}.")
-    numbers = tuple(float(ratio) for ratio in ratios)
-    if not numbers or list(numbers) != sorted(set(numbers)) or not all(0 < ratio <= 1 for ratio in numbers):
-        raise UserError(
-            f"Expected ascending retention ratios in (0, 1], such as [0.1,0.2,0.5], but got {list(numbers)}."
-        )
-    if group < 1:
-        raise UserError(f"Expected group of at least 1 layer, but got {group}.")
-    return numbers
-
-
-def search_layers(
-    probe: Probe,
-    chunk: Chunk,
-    scores: Sequence[Tensor],  # per layer (H_kv, N)
-    tick: Callable[[], None],
-    *,
-    ratios: Sequence[float],
-    delta: float,
-    group: int,
-    order: str = "top_down",
-) -> Pruning:
-    """What every layer keeps of the chunk: the best by `scores`, as few as the limit allows; `tick` once per layer."""
-    search = LayerSearch(probe, chunk, scores, order=order)
-    for layers in layer_groups(len(scores), order=order, size=group):
-        search.decide(layers, ratios, delta)
-        for _ in layers:
-            tick()
-    return search.result()
-
-
-class LayerSearch:
-    """The state of one chunk's search: what every layer keeps so far, and the divergence of that state.
+class _Search:
+    """The state of one region's search: what every layer keeps so far, and the divergence of that state.
 
     A trial runs from the group's lowest layer to the top, over the layers above as they are: pruned already from the
     top down, still whole from the bottom up. Its start is that layer's input in the present state. From the top down
@@ -69,12 +86,11 @@ class LayerSearch:
     a rejected layer out: the next layer is tried on that layer's input instead of its output.)
     """
 
-    def __init__(self, probe: Probe, chunk: Chunk, scores: Sequence[Tensor], *, order: str) -> None:
-        self._probe = probe
-        self._upwards = order == "bottom_up"  # then layers above a decision have yet to be tried on its output
-        self._whole = chunk.layers
+    def __init__(self, scores: Sequence[Tensor], measure: Measure, *, least: int, upwards: bool) -> None:
         self._scores = scores
-        self._state: list[MemoryLayer] = list(chunk.layers)
+        self._measure = measure
+        self._least = least  # tokens per KV head
+        self._upwards = upwards
         self._kept: list[Tensor | None] = [None] * len(scores)
         self._js = 0.0
         self._layer_js = [0.0] * len(scores)
@@ -83,30 +99,25 @@ class LayerSearch:
     def decide(self, group: Sequence[int], ratios: Sequence[float], delta: float) -> None:
         """Take the smallest ratio within the limit at these layers; all others stay as they are."""
         for ratio in ratios:
-            count = int(self._whole[group[0]].length * ratio)
-            if count and self._accepts(group, ratio, count, delta):
+            count = int(self._scores[group[0]].shape[-1] * ratio)
+            if count >= self._least and self._accepts(group, ratio, count, delta):
                 break
         for layer in group:
             self._layer_js[layer] = self._js
 
-    def result(self) -> Pruning:
-        """The chunk's final state. Its divergence is that of the last accepted trial, which was this very state."""
-        return Pruning(self._kept, self._js, tuple(self._layer_js), tuple(self._tried))
+    def result(self) -> Decision:
+        """The region's final state, which is that of the last accepted trial."""
+        return Decision(self._kept, tuple(self._layer_js), tuple(self._tried))
 
     def _accepts(self, group: Sequence[int], ratio: float, count: int, delta: float) -> bool:
-        chosen = {layer: top_indices(self._scores[layer], count) for layer in group}
-        trial = [*self._state]
-        for layer, index in chosen.items():
-            trial[layer] = self._whole[layer].select(index)
-        inputs: list[Tensor] | None = [] if self._upwards else None
-        logits = self._probe.rerun(group[0], [part.key_values for part in trial], inputs=inputs)
-        js = js_divergence(self._probe.reference, logits).item()
+        trial = [*self._kept]
+        for layer in group:
+            trial[layer] = top_indices(self._scores[layer], count)
+        js = self._measure(trial, adoptable=self._upwards)
         accepted = js <= delta
         self._tried.append(Candidate(group[0], ratio, count, js, accepted))
         if accepted:
-            self._state, self._js = trial, js
-            for layer, index in chosen.items():
-                self._kept[layer] = index
-            if inputs is not None:
-                self._probe.adopt(group[0], inputs)
+            self._kept, self._js = trial, js
+            if self._upwards:
+                self._measure.adopt()
         return accepted

@@ -6,7 +6,7 @@ Only the files of this package know transformers' internals.
 import functools
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from emloc.answering import answer_batch
+from emloc.attention import LayerAttention
 from emloc.errors import UserError
 from emloc.memory import Memory, MemoryLayer
 from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, load_frames
 from emloc.rows import Row
 
-# (layer number, queries (B, H_q, T, D), keys (B, H_kv, T, D), values, scaling) -> (B, T, H_q, D)
-LayerAttention = Callable[[int, Tensor, Tensor, Tensor, float], Tensor]
 _ATTENTION_NAME = "emloc"
 _VOCABULARY_BLOCK = 16384  # rows of the output matrix turned to float32 at a time
 
@@ -274,7 +273,7 @@ def _attention_door(
     module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: Tensor | None, *, scaling: float, **extra: Any
 ) -> tuple[Tensor, None]:
     """The function that transformers' attention modules call inside `attention_override`."""
-    if module.sliding_window is not None:
+    if getattr(module, "sliding_window", None) is not None:  # Llama's attention has no such attribute
         raise UserError(
             "Expected a model with full attention, but this layer uses a sliding window; choose another model."
         )

@@ -1,1 +1,6 @@
-"""One file per method; `base.py` says what a method is."""
+"""The paper's method, its baselines, and the loop that they all run in.
+
+A method is a chain of stages: context -> importance -> allocation. Read `base` (what a method is), `loop` (the one
+chunk loop, which measures), `trace` (what comes out), then the named chains: `emloc`, `snapkv`, `pyramidkv`, `none`,
+`zero_shot`, `emloc_video`.
+"""

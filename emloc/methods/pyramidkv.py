@@ -1,33 +1,22 @@
-"""`pyramidkv`: as `snapkv`, with more tokens at the bottom than at the top (PyramidKV, arXiv 2406.02069)."""
+"""`pyramidkv`: as `snapkv`, with more tokens at the bottom (PyramidKV, arXiv 2406.02069): `window` x `pyramid`.
+
+With the importance `answers` in place of the window it is the paper's own variant of this baseline.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from emloc.errors import UserError
-from emloc.methods.snapkv import SnapKV
+from emloc.allocation.base import Allocation
+from emloc.allocation.pyramid import Pyramid
+from emloc.importance.base import Importance
+from emloc.importance.window import Window
+from emloc.methods.base import Method
 
 
 @dataclass(frozen=True, kw_only=True)
-class PyramidKV(SnapKV):
-    """Budgets fall linearly from bottom to top; their mean is `budget`, exactly.
-
-    Parameters
-    ----------
-    beta
-        The top layer gets 1/beta of the mean, the bottom layer 2 - 1/beta (published: 20, tokens beyond the window).
-
-    The published code rounds every step down, which loses up to one token per layer; here the counts add up.
-    """
+class PyramidKV(Method):
+    """Budgets that fall from bottom to top, their tokens chosen by attention."""
 
     name: ClassVar[str] = "pyramidkv"
-    beta: float = 20.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.beta < 1:
-            raise UserError(f"Expected beta >= 1, but got {self.beta}.")
-
-    def layer_weights(self, layers: int) -> list[float]:
-        top, bottom = 1 / self.beta, 2 - 1 / self.beta
-        steps = max(1, layers - 1)
-        return [bottom + (top - bottom) * layer / steps for layer in range(layers)]
+    importance: Importance | None = Window()  # noqa: RUF009 (frozen)
+    allocation: Allocation | None = Pyramid()  # noqa: RUF009 (frozen)

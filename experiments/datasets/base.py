@@ -9,9 +9,8 @@ from emloc.errors import UserError, check_choice, nearest
 from emloc.prompt import Demonstration, Query, Visual
 from experiments.datasets.choice import balanced
 from experiments.datasets.codewords import AnswerCode
-from experiments.metrics import MetricSpec
 from experiments.metrics.breakdown import Scored, measured
-from experiments.records.record import Metric
+from experiments.records.schema import Metric, MetricSpec
 
 RULES = ("balanced", "first", "reference")
 
@@ -130,7 +129,11 @@ class Dataset(ABC):
         return self.demonstrations or self.usual
 
     def draw(self, shots: int, seed: int, *, code: AnswerCode | None = None) -> list[Demonstration]:
-        """The demonstrations, by `rule`; `code` says how labels are written, without it they are as `answer` has it.
+        """The samples that `choose` takes, solved; `code` says how labels are written, else as `answer` has it."""
+        return [self.solved(sample, code=code) for sample in self.choose(shots, seed)]
+
+    def choose(self, shots: int, seed: int) -> Sequence[Sample]:
+        """The samples that demonstrate, by `rule`.
 
         Balanced and first: fewer shots with the same seed are the beginning of more shots.
 
@@ -144,8 +147,8 @@ class Dataset(ABC):
         pool = self.pool()
         if shots > len(pool):
             raise UserError(f"Dataset {self.name} has {len(pool)} demonstrations, but shots={shots}; ask for fewer.")
-        chosen = {"balanced": self._balanced, "first": self._first, "reference": self.reference_choice}[self.rule]
-        return [self.solved(sample, code=code) for sample in chosen(pool, shots, seed)]
+        choose = {"balanced": self._balanced, "first": self._first, "reference": self.reference_choice}[self.rule]
+        return choose(pool, shots, seed)
 
     def reference_choice(self, pool: Sequence[Sample], shots: int, seed: int) -> Sequence[Sample]:
         """The demonstrations of the paper's public implementation."""

@@ -12,7 +12,8 @@ from typing import ClassVar
 from emloc.errors import UserError
 from experiments.datasets.base import Sample, named
 from experiments.datasets.image_folder import ClassFolders, ClassImages, checked_root, class_images
-from experiments.metrics import MetricSpec, normalised_substring
+from experiments.metrics import normalised_substring
+from experiments.records.schema import MetricSpec
 
 QUERIES_PER_CLASS = 50  # the official validation set
 REFERENCE_LIST = "lmms_eval_ImageNet100_train.json"

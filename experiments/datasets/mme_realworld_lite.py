@@ -8,8 +8,9 @@ from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.published import Published
 from experiments.datasets.source import Row, Table
-from experiments.metrics import MetricSpec, mme_score
+from experiments.metrics import mme_score
 from experiments.metrics.letters import mme_letter, strict_letter
+from experiments.records.schema import MetricSpec
 
 LETTERS = "ABCDE"
 _ABSTAINING = "E"  # in every row the option that the image does not show it

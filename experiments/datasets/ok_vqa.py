@@ -9,7 +9,8 @@ from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.published import Published
 from experiments.datasets.source import Row
-from experiments.metrics import MetricSpec, vqa_accuracy
+from experiments.metrics import vqa_accuracy
+from experiments.records.schema import MetricSpec
 
 
 @dataclass(frozen=True, kw_only=True)

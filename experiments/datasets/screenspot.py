@@ -9,8 +9,9 @@ from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.published import Published
 from experiments.datasets.source import Row
-from experiments.metrics import MetricSpec, box_scores
+from experiments.metrics import box_scores
 from experiments.metrics.boxes import THRESHOLDS
+from experiments.records.schema import MetricSpec
 
 _PLATFORMS = {"ios": "mobile", "android": "mobile", "macos": "desktop", "windows": "desktop"}  # all others: web
 

@@ -8,9 +8,9 @@ from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.source import Row
 from experiments.datasets.videos import PublishedVideos
-from experiments.metrics import Caption, Mean, corpus_scores, per_video_scores, require_scorers
+from experiments.metrics import Caption, corpus_scores, per_video_scores, require_scorers
 from experiments.metrics.breakdown import Scored, jackknife_stderr
-from experiments.records.record import Metric
+from experiments.records.schema import Mean, Metric
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ with its accidents, and `scoring="strict"` is what the answer says; each docstri
 from experiments.metrics.boxes import Box, box_scores, parse_box
 from experiments.metrics.captions import Caption, corpus_scores, per_video_scores, require_scorers
 from experiments.metrics.letters import illusion_score, mme_score, strict_letter, videomme_score
-from experiments.metrics.means import Mean, MetricSpec, breakdown, mean_and_stderr
 from experiments.metrics.rules import Scoring
 from experiments.metrics.text import bare, exact_match, normalised_substring
 from experiments.metrics.vqa import vqa_accuracy, vqa_answer
@@ -16,16 +15,12 @@ from experiments.metrics.vqa import vqa_accuracy, vqa_answer
 __all__ = [
     "Box",
     "Caption",
-    "Mean",
-    "MetricSpec",
     "Scoring",
     "bare",
     "box_scores",
-    "breakdown",
     "corpus_scores",
     "exact_match",
     "illusion_score",
-    "mean_and_stderr",
     "mme_score",
     "normalised_substring",
     "parse_box",

@@ -1,11 +1,10 @@
 """From the scores of single answers to metrics with their errors, over everything and over every part."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import variance
 
-from experiments.metrics import Mean, MetricSpec, breakdown
-from experiments.records.record import Metric
+from experiments.records.schema import Mean, Metric, MetricSpec
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,19 @@ def measured(spec: MetricSpec, scored: Sequence[Scored]) -> Metric:
     whole = Mean.of([answer.scores[spec.name] for answer in scored])
     parts = breakdown((answer.scores[spec.name], answer.parts) for answer in scored)
     return Metric(spec.name, whole.value, whole.stderr, whole.n, spec.higher_is_better, parts, spec.unit)
+
+
+def breakdown(scores: Iterable[tuple[float, Collection[str]]]) -> dict[str, Mean]:
+    """The mean of every part of the samples, by the part's name, in alphabetical order.
+
+    Each score comes with the parts that its sample belongs to: none, one or several (say, "short" and "Sports"). A part
+    that is named twice for one sample counts once.
+    """
+    by_part: dict[str, list[float]] = {}
+    for score, parts in scores:
+        for part in set(parts):
+            by_part.setdefault(part, []).append(score)
+    return {part: Mean.of(members) for part, members in sorted(by_part.items())}
 
 
 def jackknife_stderr(

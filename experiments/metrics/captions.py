@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from emloc.errors import UserError
-from experiments.metrics.means import Mean
 from experiments.metrics.tokens import caption_words
+from experiments.records.schema import Mean
 
 _LENGTHS = 4  # n-grams of 1 to 4 words, in BLEU and in CIDEr
 _SIGMA = 6.0  # of CIDEr's Gaussian penalty on a difference in length, in words

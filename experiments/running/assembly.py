@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from emloc.memory import Memory, MemoryLayer
-from emloc.methods.base import Compression, OwnContext
+from emloc.methods.base import Method
+from emloc.methods.trace import OwnContext, Trace
 from emloc.prompt import Demonstration
 from experiments.datasets.base import Dataset, Sample
 from experiments.datasets.codewords import AnswerCode
 from experiments.metrics.breakdown import Scored
-from experiments.records.record import Answers, Chosen, ContextSize, Divergence, Literal, Metric, Seconds
+from experiments.records.schema import Answers, Chosen, ContextSize, Divergence, Literal, Metric, Seconds
 from experiments.running.evaluation import Answered
 
 
@@ -19,12 +20,11 @@ from experiments.running.evaluation import Answered
 class Outcome:
     """What a run measured."""
 
-    compression: Compression
+    trace: Trace
     answered: Answered
     heldout: list[float]  # nats, empty if not asked for; see `heldout_divergence`
-    layer_forwards: int
     load_seconds: float
-    compress_seconds: float
+    encode_seconds: float
 
 
 def metrics(dataset: Dataset, samples: Sequence[Sample], answered: Answered) -> list[Metric]:
@@ -76,14 +76,16 @@ def _entry_bytes(layer: MemoryLayer) -> int:
 def divergence(outcome: Outcome, delta: float | None) -> Divergence:
     """What the answers' divergence is, and what the method's limit was."""
     by_layer = outcome.heldout or None
-    final = [chunk.js for chunk in outcome.answered.own_contexts or outcome.compression.chunks]
+    final = [chunk.js for chunk in outcome.answered.own_contexts or outcome.trace.chunks]
     return Divergence(delta, final, by_layer[0] if by_layer else None, by_layer)
 
 
 def seconds(outcome: Outcome) -> Seconds:
     """Wall-clock times of the run."""
     query = sum(prediction.seconds for prediction in outcome.answered.predictions)
-    return Seconds(outcome.load_seconds, outcome.compress_seconds, query)
+    trace = outcome.trace
+    compress = outcome.encode_seconds + trace.deciding.seconds
+    return Seconds(outcome.load_seconds, compress, query, trace.measuring.seconds)
 
 
 def answers(code: AnswerCode) -> Answers:
@@ -91,11 +93,11 @@ def answers(code: AnswerCode) -> Answers:
     return Answers(bool(code.words), dict(code.words))
 
 
-def notes(outcome: Outcome) -> list[str]:
+def notes(method: Method, outcome: Outcome) -> list[str]:
     """What a reader of the numbers should not miss."""
-    compression, skipped = outcome.compression, outcome.answered.skipped
-    may_prune = compression.budget_tokens is not None or any(chunk.candidates for chunk in compression.chunks)
-    kept_all = compression.memory.tokens_seen == compression.memory.mean_length
+    memory, skipped = outcome.trace.memory, outcome.answered.skipped
+    may_prune = method.allocation is not None and bool(outcome.trace.chunks)
+    kept_all = memory.tokens_seen == memory.mean_length
     found = ["nothing was pruned: the method kept every token of the context"] if may_prune and kept_all else []
     if skipped:
         total = len(skipped) + len(outcome.answered.predictions)

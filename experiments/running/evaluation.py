@@ -12,7 +12,8 @@ from typing import Any
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError
 from emloc.memory import Memory
-from emloc.methods.base import Method, OwnContext, Reply
+from emloc.methods.base import Method
+from emloc.methods.trace import OwnContext, Reply
 from experiments.datasets.base import Dataset, Sample
 from experiments.datasets.codewords import AnswerCode
 from experiments.running.progress import progress

@@ -12,10 +12,11 @@ from typing import Any, TextIO
 from omegaconf import DictConfig, OmegaConf
 
 from emloc.errors import UserError
-from experiments.records.record import KEPT, MEMORY, RECORD, Record, finished_record, write_atomically
+from experiments.records.files import CLAIM, KEPT, LOG, MEMORY, PREDICTIONS, RECORD, RESULTS, write_atomically
+from experiments.records.names import flat
+from experiments.records.schema import Record, finished_record
 
 _LOG = logging.getLogger(__name__)
-_RESULTS = (RECORD, "predictions.jsonl", "layers.csv", "layers.png", MEMORY, KEPT)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         """One line per answered query."""
-        return self.path / "predictions.jsonl"
+        return self.path / PREDICTIONS
 
     @property
     def memory(self) -> Path:
@@ -57,11 +58,11 @@ class RunFolder:
 
     @property
     def _has_results(self) -> bool:
-        return any((self.path / name).exists() for name in _RESULTS)
+        return any((self.path / name).exists() for name in RESULTS)
 
     @property
     def _claim(self) -> Path:
-        return self.path / ".hydra" / "run.json"
+        return self.path / CLAIM
 
     def check(self) -> None:
         """UserError if the folder holds results of another configuration."""
@@ -85,7 +86,7 @@ class RunFolder:
     def claim(self, config: DictConfig, hydra: DictConfig, inputs: Mapping[str, str], *, anew: bool) -> None:
         """Make the folder this run's: the configuration goes to .hydra/, results are kept unless begun `anew`."""
         if anew:
-            self._discard(_RESULTS)
+            self._discard(RESULTS)
         self._claim.parent.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, self._claim.with_name("config.yaml"))
         OmegaConf.save(hydra, self._claim.with_name("hydra.yaml"))
@@ -99,7 +100,7 @@ class RunFolder:
 
         If the block ends before the folder was claimed, the log goes again.
         """
-        path = self.path / "run.log"
+        path = self.path / LOG
         fresh = not path.exists()
         with path.open("a", encoding="utf-8") as file, _logging_to(file):
             self._wait_for_others(file)
@@ -107,7 +108,7 @@ class RunFolder:
                 yield
             finally:
                 if fresh and not self._claim.exists():
-                    self._discard(["run.log"])
+                    self._discard([LOG])
 
     def _wait_for_others(self, log: TextIO) -> None:
         """Lock the log until it is closed; on a disk that knows no locks, go on without."""
@@ -148,16 +149,8 @@ def _logging_to(file: TextIO) -> Iterator[None]:
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The first option in which two configurations differ."""
-    old, new = dict(_flat(before)), dict(_flat(now))
+    old, new = dict(flat(before)), dict(flat(now))
     differing = [key for key in new | old if old.get(key) != new.get(key)]
     if not old or not differing:
         return "which one is not known"
     return f"{differing[0]} was {old.get(differing[0])}, now {new.get(differing[0])}"
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

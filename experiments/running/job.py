@@ -12,12 +12,15 @@ from omegaconf import DictConfig
 
 from emloc.backbones.base import Backbone
 from emloc.memory import Memory
-from emloc.methods.base import Compression, Method
+from emloc.methods.base import Method
 from emloc.methods.none import NoPruning
-from emloc.prompt import Demonstration
+from emloc.methods.trace import Trace
+from emloc.rows import Row
 from experiments.datasets.base import Dataset, Sample
 from experiments.datasets.codewords import AnswerCode
-from experiments.records.record import COMPLETE, SCHEMA, Record, write_layers
+from experiments.records.files import LAYERS, PICTURE
+from experiments.records.schema import COMPLETE, Record
+from experiments.records.upgrade import SCHEMA
 from experiments.running.assembly import (
     Outcome,
     answers,
@@ -32,10 +35,12 @@ from experiments.running.assembly import (
 from experiments.running.evaluation import Answered, Evaluation, spread_out
 from experiments.running.folder import RunFolder
 from experiments.running.heldout import heldout_divergence
+from experiments.running.images import Watched
 from experiments.running.kept import write_kept
+from experiments.running.layer_rows import write_layers
 from experiments.running.loggers import Logger, sweep_of
 from experiments.running.progress import progress
-from experiments.running.provenance import demonstrations_id, git_state, peak_memory_bytes, versions
+from experiments.running.provenance import git_state, peak_memory_bytes, versions
 from experiments.setup.building import build, build_backbone
 from experiments.setup.matching import located
 from experiments.setup.naming import identity, plain, run_name
@@ -73,7 +78,7 @@ class Job:
     samples: Sequence[Sample]
     backbone: Backbone
     code: AnswerCode
-    demonstrations: Sequence[Demonstration]
+    watched: Watched
     load_seconds: float
 
     @classmethod
@@ -85,10 +90,11 @@ class Job:
             folder.check()
         method = build(located(config.method, folder.path.parent), "the method")
         dataset, logger = build(config.dataset, "the dataset"), build(config.logger, "the logger")
-        dataset.draw(settings.shots, settings.seed)  # too many shots are known before the weights are read
+        chosen = dataset.choose(settings.shots, settings.seed)  # too many shots are known before the weights are read
         with _quiet_transformers():
             backbone = build_backbone(config.model, settings, dataset)
         code = AnswerCode.for_classes(dataset.classes, backbone.label_words, settings.seed)
+        demonstrations = [dataset.solved(sample, code=code) for sample in chosen]
         return cls(
             settings=settings,
             folder=folder,
@@ -98,7 +104,7 @@ class Job:
             samples=spread_out(dataset.samples(), settings.limit),
             backbone=backbone,
             code=code,
-            demonstrations=dataset.draw(settings.shots, settings.seed, code=code),
+            watched=Watched(demonstrations, pictured=settings.save_kept),
             load_seconds=time.perf_counter() - begin,
         )
 
@@ -108,22 +114,22 @@ class Job:
         return None if settings.force or settings.save_memory or settings.save_kept else self.folder.finished()
 
     def run(self, config: DictConfig, hydra: DictConfig) -> Record:
-        """Compress, answer and record."""
+        """Encode, compress, answer and record."""
+        self._announce()
+        rows, encode_seconds = self._encode()
         inputs = self._inputs()
         anew = self.settings.force or not self.folder.claimed
         if not anew:
             self.folder.check_inputs(inputs)
-        self._announce()
-        compression, layer_forwards, compress_seconds = self._compress()
+        trace = self._compress(rows)
         self.folder.claim(config, hydra, inputs, anew=anew)
-        self._keep(compression)
+        self._keep(trace)
         outcome = Outcome(
-            compression=compression,
-            answered=self._answer(compression.memory),
-            heldout=self._heldout(compression.memory),
-            layer_forwards=layer_forwards,
+            trace=trace,
+            answered=self._answer(trace.memory),
+            heldout=self._heldout(rows, trace.memory),
             load_seconds=self.load_seconds,
-            compress_seconds=compress_seconds,
+            encode_seconds=encode_seconds,
         )
         record = self._record(config, inputs, outcome)
         record.write(self.folder.record)
@@ -134,37 +140,40 @@ class Job:
         """What an interrupted run must have in common with the one that continues it, besides the configuration."""
         return {
             "model": self.backbone.fingerprint,
-            "demonstrations": demonstrations_id(self.demonstrations),
+            "demonstrations": self.watched.id(),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
         }
 
     def _announce(self) -> None:
         place = f"{self.backbone.device}, {str(self.backbone.dtype).removeprefix('torch.')}"
         _LOG.info("%s (%s, loaded in %.1f s)", self.folder.run_id, place, self.load_seconds)
-        _LOG.info("%d demonstrations, %d queries", len(self.demonstrations), len(self.samples))
+        _LOG.info("%d demonstrations, %d queries", len(self.watched.demonstrations), len(self.samples))
         if self.code.words:
             _LOG.info("%d class names are not words of this model: code words stand for them", len(self.code.words))
 
-    def _compress(self) -> tuple[Compression, int, float]:
-        """The compression, the layer forwards it took, and its seconds."""
-        forwards, begin = self.backbone.layer_forwards, time.perf_counter()
-        with progress("compressing", unit="layer steps") as report:
-            compression = self.method.trace(self.backbone, self.demonstrations, progress=report)
-        seconds = time.perf_counter() - begin
-        memory = compression.memory
-        _LOG.info("%d tokens -> %.1f per layer in %.1f s", memory.tokens_seen, memory.mean_length, seconds)
-        return compression, self.backbone.layer_forwards - forwards, seconds
+    def _encode(self) -> tuple[list[Row], float]:
+        """The demonstrations that the method uses, as rows, and the seconds that took."""
+        begin = time.perf_counter()
+        rows = self.backbone.encode(self.method.demonstrated(self.watched.demonstrations))
+        return rows, time.perf_counter() - begin
 
-    def _keep(self, compression: Compression) -> None:
+    def _compress(self, rows: Sequence[Row]) -> Trace:
+        with progress("compressing", unit="layer steps") as report:
+            trace = self.method.trace_rows(self.backbone, rows, progress=report)
+        memory, seconds = trace.memory, trace.deciding.seconds
+        _LOG.info("%d tokens -> %.1f per layer in %.1f s", memory.tokens_seen, memory.mean_length, seconds)
+        return trace
+
+    def _keep(self, trace: Trace) -> None:
         """Write what is known once the context is compressed."""
         from experiments.running.picture import draw_layers  # matplotlib takes a second to import
 
-        write_layers(self.folder.path / "layers.csv", compression)
-        draw_layers(self.folder.path / "layers.png", compression, delta=self._delta)
+        write_layers(self.folder.path / LAYERS, trace)
+        draw_layers(self.folder.path / PICTURE, trace, delta=self.method.limit)
         if self.settings.save_memory:
-            compression.memory.save(self.folder.memory)
+            trace.memory.save(self.folder.memory)
         if self.settings.save_kept:
-            write_kept(self.folder.kept, compression, self.demonstrations, self.backbone)
+            write_kept(self.folder.kept, trace, self.watched, self.backbone)
 
     def _answer(self, memory: Memory) -> Answered:
         evaluation = Evaluation(
@@ -178,11 +187,11 @@ class Job:
         )
         return evaluation.run(self.samples, self.folder.predictions)
 
-    def _heldout(self, memory: Memory) -> list[float]:
+    def _heldout(self, rows: Sequence[Row], memory: Memory) -> list[float]:
         """Divergence on queries between this memory and the whole context; nothing if not asked for, or no context."""
         if not self.settings.heldout_js or not memory.tokens_seen:
             return []
-        full = NoPruning(chunk_size=self.method.chunk_size).compress(self.backbone, self.demonstrations)
+        full = NoPruning(chunk_size=self.method.chunk_size).trace_rows(self.backbone, rows).memory
         chosen = spread_out(self.dataset.samples(), self.settings.heldout_js)
         solved = [self.dataset.solved(sample, code=self.code) for sample in chosen]
         return heldout_divergence(self.backbone, solved, full, memory, batch_size=self.settings.batch_size)
@@ -196,15 +205,16 @@ class Job:
             run_id=self.folder.run_id,
             config=plain(config),
             demonstrations_id=inputs["demonstrations"],
-            demonstrations=chosen(self.dataset, self.demonstrations),
+            demonstrations=chosen(self.dataset, self.watched.demonstrations),
             prompt_fingerprint=fingerprints(self.dataset),
             answers=answers(self.code),
             metric=main,
             other_metrics=others,
             skipped=outcome.answered.skipped,
-            context=context_size(outcome.compression.memory, outcome.answered.own_contexts),
-            js=divergence(outcome, self._delta),
-            layer_forwards=outcome.layer_forwards,
+            context=context_size(outcome.trace.memory, outcome.answered.own_contexts),
+            js=divergence(outcome, self.method.limit),
+            layer_forwards=outcome.trace.deciding.layer_forwards,
+            measuring_forwards=outcome.trace.measuring.layer_forwards,
             seconds=times,
             queries_per_second=len(outcome.answered.predictions) / times.query,
             peak_memory_bytes=peak_memory_bytes(self.backbone.device),
@@ -212,13 +222,8 @@ class Job:
             dtype=inputs["dtype"],
             versions=versions(),
             git=git_state(),
-            notes=notes(outcome),
+            notes=notes(self.method, outcome),
         )
-
-    @property
-    def _delta(self) -> float | None:
-        """The method's limit on the divergence, if it has one."""
-        return getattr(self.method, "delta", None)
 
 
 @contextmanager

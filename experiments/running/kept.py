@@ -12,7 +12,7 @@ Arrays, for L layers, H KV heads, N raw context tokens and D demonstrations:
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,27 +22,24 @@ import torch
 from PIL import Image
 
 from emloc.backbones.base import Backbone
-from emloc.methods.base import Compression
-from emloc.prompt import Demonstration, TokenKind, Visual, load_frames
+from emloc.methods.trace import Trace
+from emloc.prompt import TokenKind, Visual, load_frames
 from emloc.rows import Row
+from experiments.running.images import Watched, small
 
-_EDGE = 96  # pixels, the longer side of a stored image at most
 
-
-def write_kept(
-    path: Path, compression: Compression, demonstrations: Sequence[Demonstration], backbone: Backbone
-) -> None:
-    """Write the file, whole or not at all; of a method that leaves its demonstrations unused it holds no tokens."""
-    raw, owners = compression.raw, compression.owners.cpu()
-    used = demonstrations if len(raw) else []
+def write_kept(path: Path, trace: Trace, watched: Watched, backbone: Backbone) -> None:
+    """Write the file, whole or not at all; of a method that does not use its demonstrations it holds no tokens."""
+    raw, owners = trace.raw, trace.owners.cpu()
+    used = watched.demonstrations if len(raw) else []
     arrays = {
-        "kept": _packed(compression),
+        "kept": _packed(trace),
         "texts": np.array(_texts(raw, backbone), dtype=np.str_),
         "kinds": raw.kinds.cpu().numpy(),
         "owners": owners.numpy().astype(np.int32),
         "grids": np.array([_grid(raw, owners == number) for number in range(len(used))], np.int32).reshape(-1, 2),
         **{
-            f"image_{number}": _png(_picture(item.visual, backbone))
+            f"image_{number}": _png(watched.pictures.get(number) or _picture(item.visual, backbone))
             for number, item in enumerate(used)
             if item.visual is not None
         },
@@ -50,12 +47,12 @@ def write_kept(
     _write(path, arrays)
 
 
-def _packed(compression: Compression) -> np.ndarray:
-    layers, tokens = compression.memory.layers, compression.memory.tokens_seen
+def _packed(trace: Trace) -> np.ndarray:
+    layers, tokens = trace.memory.layers, trace.memory.tokens_seen
     kept = np.zeros((len(layers), layers[0].index.shape[0], tokens), dtype=bool)
     for number, layer in enumerate(layers):
         np.put_along_axis(kept[number], layer.index.cpu().numpy().astype(np.int64), True, axis=-1)
-    return np.packbits(kept[..., compression.before :], axis=-1)
+    return np.packbits(kept[..., trace.before :], axis=-1)
 
 
 def _texts(raw: Row, backbone: Backbone) -> list[str]:
@@ -75,17 +72,11 @@ def _grid(raw: Row, mine: torch.Tensor) -> tuple[int, int]:
 
 def _picture(visual: Visual, backbone: Backbone) -> Image.Image:
     """A small picture of the visual: of an image itself, of a video the first frames of its steps."""
-    frames = [_small(frame) for frame in islice(load_frames(visual), 0, None, backbone.frames_per_step)]
+    frames = [small(frame) for frame in islice(load_frames(visual), 0, None, backbone.frames_per_step)]
     strip = Image.new("RGB", (frames[0].width, sum(frame.height for frame in frames)))
     for number, frame in enumerate(frames):
         strip.paste(frame, (0, number * frame.height))
     return strip
-
-
-def _small(image: Image.Image) -> Image.Image:
-    copy = image.copy()
-    copy.thumbnail((_EDGE, _EDGE))
-    return copy
 
 
 def _png(image: Image.Image) -> np.ndarray:

@@ -13,7 +13,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from emloc.errors import UserError
-from experiments.records.record import LAYER_COLUMNS, RECORD, Record
+from experiments.records.files import RECORD
+from experiments.records.layers import COLUMNS
+from experiments.records.schema import Record
 
 _LOG = logging.getLogger(__name__)
 _MODES = (None, "online", "offline")
@@ -115,7 +117,7 @@ def _table(path: Path) -> Any:
     import wandb
 
     with path.open(encoding="utf-8", newline="") as file:
-        return wandb.Table(columns=list(LAYER_COLUMNS), data=list(_cells(csv.reader(file))))
+        return wandb.Table(columns=list(COLUMNS), data=list(_cells(csv.reader(file))))
 
 
 def _cells(rows: Iterator[list[str]]) -> Iterator[list[float | str | None]]:

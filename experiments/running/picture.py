@@ -7,50 +7,50 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from emloc.methods.base import Compression
+from emloc.methods.trace import Trace
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _KINDS = (("image", "#0072B2"), ("question", "#E69F00"), ("answer", "#009E73"))
 _JS, _LIMIT, _SINGLE = "#CC79A7", "#D55E00", "#BBBBBB"
 
 
-def draw_layers(path: Path, compression: Compression, *, delta: float | None) -> None:
+def draw_layers(path: Path, trace: Trace, *, delta: float | None) -> None:
     """Write the picture: tokens in memory per layer, by kind, and JS divergence against its limit `delta` (nats)."""
     figure = Figure(figsize=(9, 3.4), dpi=110, layout="constrained")
     tokens, js = figure.subplots(1, 2)
-    _draw_tokens(tokens, compression)
-    _draw_divergence(js, compression, delta)
+    _draw_tokens(tokens, trace)
+    _draw_divergence(js, trace, delta)
     figure.savefig(path)
 
 
-def _draw_tokens(axes: Axes, compression: Compression) -> None:
-    layers = range(len(compression.memory.layers))
+def _draw_tokens(axes: Axes, trace: Trace) -> None:
+    layers = range(len(trace.memory.layers))
     bottom = [0.0] * len(layers)
     for kind, colour in _KINDS:
-        heights = _kept(compression, kind)
+        heights = _kept(trace, kind)
         axes.bar(layers, heights, bottom=bottom, color=colour, label=kind)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     axes.set(xlabel="layer (0 = bottom)", ylabel="tokens per KV head")
-    axes.set_title(f"Tokens kept of a context of {compression.memory.tokens_seen:,}")
+    axes.set_title(f"Tokens kept of a context of {trace.memory.tokens_seen:,}")
     axes.set_ylim(0, 1.2 * max(1, *bottom))  # room for the legend
     axes.legend(ncols=3, fontsize="small", loc="upper center")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _kept(compression: Compression, kind: str) -> list[float]:
+def _kept(trace: Trace, kind: str) -> list[float]:
     """Tokens of a kind that every layer keeps, over all chunks."""
-    totals = [0.0] * len(compression.memory.layers)
-    for count in compression.layer_counts():
+    totals = [0.0] * len(trace.memory.layers)
+    for count in trace.layer_counts():
         totals[count.layer] += getattr(count, f"{kind}_kept")
     return totals
 
 
-def _draw_divergence(axes: Axes, compression: Compression, delta: float | None) -> None:
-    searched = [chunk.layer_js for chunk in compression.chunks if chunk.layer_js]
+def _draw_divergence(axes: Axes, trace: Trace, delta: float | None) -> None:
+    searched = [chunk.layer_js for chunk in trace.chunks if chunk.layer_js]
     if searched:
         _draw_search(axes, searched)
     else:
-        axes.plot([chunk.js for chunk in compression.chunks], "o", color=_JS, label="chunk")
+        axes.plot([chunk.js for chunk in trace.chunks], "o", color=_JS, label="chunk")
         axes.set(title="Divergence of every chunk", xlabel="chunk")
     if delta is not None:
         axes.axhline(delta, color=_LIMIT, linestyle="--", label=f"limit {delta:g}")

@@ -1,48 +1,16 @@
-"""What a record says about where it comes from: code, versions, demonstrations, memory use."""
+"""What a record says about where it comes from: code, versions, memory use."""
 
-import hashlib
 import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from emloc.errors import UserError
-from emloc.prompt import Demonstration, Visual, load_image
-from emloc.video import Video
-
 _PACKAGES = ("emloc", "torch", "transformers", "hydra-core", "numpy", "pillow", "av")
-
-
-def demonstrations_id(demonstrations: Sequence[Demonstration]) -> str:
-    """Hash of ids, questions, answers and what is shown, in order: equal ids mean equal contexts.
-
-    Of an image its pixels count, of a video the bytes of its file and the number of frames.
-    """
-    digest = hashlib.sha256()
-    for item in demonstrations:
-        digest.update(repr((item.id, item.question, item.answer)).encode())
-        if item.visual is not None:
-            digest.update(_shown(item.visual))
-    return digest.hexdigest()[:16]
-
-
-def _shown(visual: Visual) -> bytes:
-    if not isinstance(visual, Video):
-        image = load_image(visual)
-        return repr(image.size).encode() + image.tobytes()
-    try:
-        with visual.path.open("rb") as file:
-            return repr(visual.frames).encode() + hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise UserError(
-            f"Expected a readable video file, but {visual.path} is not one ({error}); correct the path or get the file."
-        ) from error
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The table that a run prints."""
 
-from experiments.records.record import ContextSize, Divergence, Metric, Record
+from experiments.records.schema import ContextSize, Divergence, Metric, Record
 
 _MB = 1e6
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from emloc.errors import UserError
-from experiments.records.record import RECORD
+from experiments.records.files import RECORD
 
 _MATCH = "match:"
 
@@ -15,7 +15,8 @@ def located(method: DictConfig, place: Path) -> DictConfig:
 
     Where RUN is the path of a file or folder, it is left as it is.
     """
-    budget = str(method.get("budget"))
+    allocation = method.get("allocation")
+    budget = str(allocation.get("budget")) if allocation is not None else ""
     name = budget.removeprefix(_MATCH)
     if not budget.startswith(_MATCH) or Path(name).exists():
         return method
@@ -25,5 +26,5 @@ def located(method: DictConfig, place: Path) -> DictConfig:
             "is none; do that run first (in a sweep: its method first)."
         )
     matched = method.copy()
-    matched.budget = f"{_MATCH}{place / name / RECORD}"
+    matched.allocation.budget = f"{_MATCH}{place / name / RECORD}"
     return matched

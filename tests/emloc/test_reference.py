@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from emloc import Compression, EMLoC, NoPruning
+from emloc import EMLoC, NoPruning, Trace
 from emloc.answering import generate
 from emloc.methods.emloc import probe_scores
 from emloc.passes import Probe, prefill, run_rows
@@ -27,7 +27,7 @@ def load(folder: Path) -> ReferenceCase:
 
 
 @cache
-def compressed(folder: Path) -> Compression:
+def compressed(folder: Path) -> Trace:
     case = load(folder)
     rows = [row for chunk in range(len(case.result["chunks"])) for row in case.demonstrations(chunk)]
     method = EMLoC(delta=case.result["delta"], ratios=tuple(case.result["ratios"]), chunk_size=case.chunk_size)

@@ -8,7 +8,7 @@ import pytest
 from emloc import Memory, UserError, load_backbone
 from experiments.datasets.base import Sample
 from experiments.datasets.imagenet100 import class_names
-from experiments.records.record import Divergence, Record
+from experiments.records.schema import Divergence, Record
 from experiments.running.evaluation import spread_out
 from experiments.setup.problems import explain
 from tests.support.checkpoints import make_checkpoint

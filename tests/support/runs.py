@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 
 from experiments import runner
-from experiments.records.record import Record
+from experiments.records.schema import Record
 
 ROOT = Path(__file__).parents[2]
 MEASURED = {"seconds", "queries_per_second", "peak_memory_bytes"}  # differ from run to run, and nothing else does

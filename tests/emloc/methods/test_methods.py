@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from emloc import Compression, EMLoC, Memory, Method, NoPruning, PyramidKV, SnapKV, UserError, ZeroShot
+from emloc import EMLoC, Memory, Method, NoPruning, PyramidKV, SnapKV, Trace, UserError, ZeroShot
 from emloc.attention import fold_groups
 from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
-from emloc.methods.snapkv import window_attention
 from emloc.passes import Probe, prefill, run_rows
 from emloc.rows import RowBatch, concatenate
+from emloc.scores import window_attention
 from tests.matrix import METHODS
 from tests.support.lively import demonstrations, lively_backbone, queries
 
@@ -28,7 +28,7 @@ def full(backbone: Backbone) -> Memory:
     return NoPruning(chunk_size=4).compress(backbone, demonstrations(SHOTS))
 
 
-def budgeted(compression: Compression) -> bool:
+def budgeted(compression: Trace) -> bool:
     return compression.budget_tokens is not None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from emloc import loading
 from experiments.datasets.imagenet100 import class_names
-from experiments.records.record import Metric, Record
+from experiments.records.schema import Metric, Record
 from tests.support.imagenet import imagenet_tree
 from tests.support.oracle import Oracle
 from tests.support.published import BENCHMARKS

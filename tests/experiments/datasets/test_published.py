@@ -13,7 +13,7 @@ from experiments.datasets.mme_realworld_lite import MMERealWorldLite
 from experiments.datasets.ok_vqa import OKVQA
 from experiments.datasets.published import Published
 from experiments.datasets.screenspot import ScreenSpot
-from experiments.records.record import Record
+from experiments.records.schema import Record
 from tests.support.published import BENCHMARKS, Rows
 from tests.support.runs import composed, execute, lines
 

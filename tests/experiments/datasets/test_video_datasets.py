@@ -13,8 +13,9 @@ from emloc.video import Video
 from experiments.datasets.video_mme import VideoMME
 from experiments.datasets.video_qa import VideoQA
 from experiments.datasets.youcook2 import YouCook2
-from experiments.metrics import Caption, corpus_scores, mean_and_stderr, per_video_scores
+from experiments.metrics import Caption, corpus_scores, per_video_scores
 from experiments.metrics.breakdown import jackknife_stderr
+from experiments.records.schema import Mean
 from tests.support.runs import comparable, execute, lines
 from tests.support.videos import write_video
 
@@ -251,5 +252,5 @@ def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
         lambda kept: {"mean": sum(values[n] for n in kept) / len(kept)}, [str(n) for n in range(5)]
     )
     assert found is not None
-    assert found["mean"] == pytest.approx(mean_and_stderr(values)[1])
+    assert found["mean"] == pytest.approx(Mean.of(values).stderr)
     assert jackknife_stderr(lambda kept: {"n": 1.0 * len(kept)}, ["a", "a"]) is None

@@ -6,7 +6,9 @@ import pytest
 
 from emloc.errors import UserError, nearest
 from experiments.datasets.codewords import AnswerCode
-from experiments.metrics import Mean, breakdown, exact_match, mean_and_stderr, normalised_substring
+from experiments.metrics import exact_match, normalised_substring
+from experiments.metrics.breakdown import breakdown
+from experiments.records.schema import Mean
 
 
 @pytest.mark.parametrize(
@@ -47,12 +49,12 @@ def test_case_counts_where_classes_differ_by_it() -> None:
 
 def test_mean_and_standard_error() -> None:
     scores = [1.0, 0.0, 1.0, 1.0]
-    mean, stderr = mean_and_stderr(scores)
-    assert mean == 0.75
-    assert stderr == pytest.approx(statistics.stdev(scores) / 2)
-    assert mean_and_stderr([1.0]) == (1.0, None)
+    mean = Mean.of(scores)
+    assert (mean.value, mean.n) == (0.75, 4)
+    assert mean.stderr == pytest.approx(statistics.stdev(scores) / 2)
+    assert Mean.of([1.0]) == Mean(1.0, None, 1)
     with pytest.raises(ValueError, match="no scores"):
-        mean_and_stderr([])
+        Mean.of([])
 
 
 def test_breakdown_by_parts() -> None:

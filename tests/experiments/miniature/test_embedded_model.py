@@ -9,7 +9,7 @@ import pytest
 
 from emloc import Memory, load_backbone
 from experiments.datasets.digits import Digits
-from experiments.records.record import Record
+from experiments.records.schema import Record
 from tests.support.runs import execute, lines
 
 SHOTS, QUERIES = 60, 200

@@ -10,26 +10,27 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from emloc import Compression, Method, load_backbone
+from emloc import Method, Trace, load_backbone
 from emloc.backbones.base import Backbone
-from experiments.metrics import Mean, MetricSpec
 from experiments.metrics.breakdown import Scored, measured
-from experiments.records.record import (
-    LAYER_COLUMNS,
-    SCHEMA,
+from experiments.records.layers import COLUMNS
+from experiments.records.schema import (
     Answers,
     Chosen,
     ContextSize,
     Divergence,
     Literal,
+    Mean,
     Metric,
+    MetricSpec,
     Record,
     Seconds,
     finished_record,
-    write_layers,
-)  # fmt: skip
+)
+from experiments.records.upgrade import SCHEMA
 from experiments.running import progress as progress_module
 from experiments.running.assembly import context_size
+from experiments.running.layer_rows import write_layers
 from experiments.running.picture import draw_layers
 from experiments.running.progress import progress
 from experiments.running.provenance import demonstrations_id, git_state, peak_memory_bytes, versions
@@ -70,7 +71,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 
 @pytest.fixture(scope="module", params=METHODS, ids=str)
-def compression(request: pytest.FixtureRequest, backbone: Backbone) -> Compression:
+def compression(request: pytest.FixtureRequest, backbone: Backbone) -> Trace:
     method: Method = request.param
     return method.trace(backbone, demonstrations(6))
 
@@ -125,7 +126,7 @@ def test_crash_while_writing_leaves_the_old_record(tmp_path: Path, monkeypatch: 
     assert Record.read(tmp_path / "record.json") == RECORD
 
 
-def test_layers_csv(compression: Compression, tmp_path: Path) -> None:
+def test_layers_csv(compression: Trace, tmp_path: Path) -> None:
     write_layers(tmp_path / "layers.csv", compression)
     found = rows(tmp_path / "layers.csv")
     layers = len(compression.memory.layers)
@@ -139,10 +140,10 @@ def test_layers_csv(compression: Compression, tmp_path: Path) -> None:
         assert float(row["ratio"]) == pytest.approx(float(row["tokens_kept"]) / float(row["tokens_before"]))
 
 
-def test_layers_csv_holds_every_trial(compression: Compression, tmp_path: Path) -> None:
+def test_layers_csv_holds_every_trial(compression: Trace, tmp_path: Path) -> None:
     write_layers(tmp_path / "layers.csv", compression)
     text = (tmp_path / "layers.csv").read_text()
-    assert text.splitlines()[0] == ",".join(LAYER_COLUMNS)
+    assert text.splitlines()[0] == ",".join(COLUMNS)
     for row in rows(tmp_path / "layers.csv"):
         chunk, layer = compression.chunks[int(row["chunk"])], int(row["layer"])
         trials = [pair.split(":") for pair in row["candidates"].split(";") if pair]
@@ -152,7 +153,7 @@ def test_layers_csv_holds_every_trial(compression: Compression, tmp_path: Path) 
         assert row["js"] == (str(chunk.layer_js[layer]) if chunk.layer_js else "")
 
 
-def test_picture_is_small_and_readable(compression: Compression, tmp_path: Path) -> None:
+def test_picture_is_small_and_readable(compression: Trace, tmp_path: Path) -> None:
     draw_layers(tmp_path / "layers.png", compression, delta=0.005)
     with Image.open(tmp_path / "layers.png") as picture:
         assert 600 <= picture.width <= 1400
@@ -160,7 +161,7 @@ def test_picture_is_small_and_readable(compression: Compression, tmp_path: Path)
     assert (tmp_path / "layers.png").stat().st_size < 100_000
 
 
-def test_context_size_is_measured(compression: Compression) -> None:
+def test_context_size_is_measured(compression: Trace) -> None:
     size = context_size(compression.memory)
     assert size.bytes_kept == sum(layer.keys.nbytes + layer.values.nbytes for layer in compression.memory.layers)
     if size.compression is not None:

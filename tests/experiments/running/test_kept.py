@@ -11,7 +11,7 @@ from PIL import Image
 from analysis.kept import Kept, main, montage, page
 from emloc import Demonstration, EMLoCVideo, Memory, NoPruning, Query, Video, load_backbone
 from emloc.prompt import TokenKind
-from experiments.records.record import KEPT, MEMORY
+from experiments.records.files import KEPT, MEMORY
 from experiments.running.kept import write_kept
 from tests.support.checkpoints import make_checkpoint
 from tests.support.runs import execute

@@ -11,7 +11,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from emloc import UserError
-from experiments.records.record import RECORD, Record
+from experiments.records.files import RECORD
+from experiments.records.schema import Record
 from experiments.running.loggers import Wandb, metrics, sweep_of
 from tests.support.runs import execute
 

@@ -7,7 +7,7 @@ from typing import TextIO
 import pytest
 
 from emloc import UserError
-from experiments.records.record import Record
+from experiments.records.schema import Record
 from experiments.running import job
 from experiments.running.evaluation import Prediction, PredictionFile
 from experiments.running.folder import RunFolder

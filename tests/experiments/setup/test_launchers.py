@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from experiments.records.record import Record
+from experiments.records.schema import Record
 from tests.support.checkpoints import make_checkpoint
 from tests.support.runs import ROOT, image_folder
 

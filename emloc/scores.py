@@ -1,7 +1,4 @@
-"""From attention to token scores (pure functions; paper section 3.2, public reference variant 3).
-
-A chunk token is important if the answers of the probes look at it.
-"""
+"""From attention to token scores: pure functions (paper section 3.2, public reference variant 3; SnapKV)."""
 
 import torch
 from torch import Tensor
@@ -44,6 +41,19 @@ def _own_logits(queries: Tensor, own_keys: Tensor, visible: Tensor, scaling: flo
     return logits.logsumexp(-1).transpose(0, 1).reshape(kv_heads, -1)
 
 
+def window_attention(queries: Tensor, keys: Tensor) -> Tensor:
+    """Attention (H_kv, T) that the last W tokens, queries (H_q, W, D), pay to every key (H_kv, T, D), summed.
+
+    The scale is that of the published code, 1 / sqrt(D).
+    """
+    kv_heads, length, dim = keys.shape
+    window = queries.shape[1]
+    logits = (fold_groups(queries[None].float(), kv_heads) @ keys.float().transpose(-1, -2)) * dim**-0.5
+    visible = torch.ones(window, length, dtype=torch.bool, device=keys.device).tril(length - window)
+    logits = logits.view(kv_heads, -1, window, length).masked_fill(~visible, -torch.inf)
+    return logits.softmax(-1).sum((1, 2))
+
+
 def pool_scores(scores: Tensor, *, width: int = POOL_WIDTH) -> Tensor:
     """Average over a centred window along the last axis; zero padding, and the divisor is always `width`."""
     return torch.nn.functional.avg_pool1d(scores, width, stride=1, padding=width // 2, count_include_pad=True)
@@ -57,6 +67,15 @@ def protect(scores: Tensor, answers: Tensor, *, bonus: float = ANSWER_BONUS) -> 
     return scores + bonus * answers.to(scores)
 
 
-def top_indices(scores: Tensor, count: int) -> Tensor:
-    """The `count` best tokens of each KV head, (H_kv, count) ascending: storage in the order of the context."""
-    return scores.topk(count, dim=-1).indices.sort(dim=-1).values
+def top_indices(scores: Tensor, count: int, *, reserved: int = 0) -> Tensor:
+    """The `count` best tokens of each KV head, (H_kv, count) ascending: storage in the order of the context.
+
+    `reserved` of each head's scores are infinite, and theirs are the first places. The others are compared among
+    themselves alone, so that equal scores are told apart in the same way whatever is reserved.
+    """
+    if not reserved:
+        return scores.topk(count, dim=-1).indices.sort(dim=-1).values
+    order = scores.isinf().int().argsort(dim=-1, stable=True)  # the finite ones first, each part in its order
+    finite, infinite = order.split([scores.shape[-1] - reserved, reserved], dim=-1)
+    best = scores.gather(-1, finite).topk(count - reserved, dim=-1).indices
+    return torch.cat([finite.gather(-1, best), infinite], dim=-1).sort(dim=-1).values

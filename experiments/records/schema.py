@@ -1,27 +1,46 @@
-"""What a finished run leaves: record.json (one typed record) and layers.csv (one row per chunk and layer)."""
+"""record.json: everything that is known of a finished run, as one typed record."""
 
-import csv
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from experiments.metrics import Mean
+from experiments.records.files import RECORD, write_atomically
+from experiments.records.upgrade import SCHEMA, upgraded
 
-if TYPE_CHECKING:
-    from emloc.methods.base import ChunkTrace, Compression, LayerCount
-
-SCHEMA = 2
-RECORD = "record.json"
-MEMORY = "memory.safetensors"
-KEPT = "kept.npz"
 COMPLETE = "complete"
-LAYER_COLUMNS = (
-    "chunk", "layer", "tokens_before", "tokens_kept", "ratio", "js", "image_kept", "question_kept", "answer_kept",
-    "candidates",
-)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """What a dataset reports: the name of its metric, which way is up, and the unit of a hundred times its value."""
+
+    name: str
+    higher_is_better: bool = True
+    unit: str = "%"  # empty for scores that are no share of anything, such as CIDEr
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with its standard error, which is None for a single score, and the number of scores in it."""
+
+    value: float
+    stderr: float | None
+    n: int
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> "Mean":
+        """The mean of scores; its standard error is their sample standard deviation (n - 1) over the root of n.
+
+        ValueError if there are no scores.
+        """
+        if not scores:
+            raise ValueError("the mean of no scores is undefined")
+        mean = statistics.fmean(scores)
+        stderr = statistics.stdev(scores, mean) / len(scores) ** 0.5 if len(scores) > 1 else None
+        return cls(mean, stderr, len(scores))
 
 
 @dataclass(frozen=True)
@@ -91,12 +110,14 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall-clock times. `load` and `compress` are of the process that finished the run; `query` is the sum over all
-    queries, each timed (as its share of its batch) where it was answered, before or after an interruption."""
+    """Wall-clock times. `load`, `compress` and `measure` (the divergence of the result) are of the process that
+    finished the run; `query` is the sum over all queries, each timed (as its share of its batch) where it was answered,
+    before or after an interruption."""
 
     load: float
     compress: float
     query: float
+    measure: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,9 +131,9 @@ class Answers:
 @dataclass(frozen=True)
 class Record:
     """A finished run. `metric` is the one that runs are compared by, `other_metrics` are all others of the dataset;
-    `skipped` says of every query that could not be asked why; `layer_forwards` is the cost of the compression;
-    `peak_memory_bytes` is of the accelerator, or of the process on the CPU; `git` is None where the code is not a git
-    checkout."""
+    `skipped` says why each query that could not be asked was left out; `layer_forwards` is the cost of the compression,
+    `measuring_forwards` what it took besides to measure the divergence of its result; `peak_memory_bytes` is of the
+    accelerator, or of the process on the CPU; `git` is None where the code is not a git checkout."""
 
     schema: int
     status: str
@@ -128,6 +149,7 @@ class Record:
     context: ContextSize
     js: Divergence
     layer_forwards: int
+    measuring_forwards: int
     seconds: Seconds
     queries_per_second: float
     peak_memory_bytes: int
@@ -145,7 +167,7 @@ class Record:
     def read(cls, path: Path) -> "Record | None":
         """The finished run recorded there; None if there is no file, or it is of another schema or unfinished."""
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = upgraded(json.loads(path.read_text(encoding="utf-8")))
             complete = stored["schema"] == SCHEMA and stored["status"] == COMPLETE
             return cls(**{field.name: _part(field.name, stored) for field in fields(cls)}) if complete else None
         except (OSError, ValueError, KeyError, TypeError):
@@ -172,42 +194,3 @@ _PARTS: Mapping[str, Callable[[Any], Any]] = {
 
 def _part(name: str, stored: Mapping[str, Any]) -> Any:
     return _PARTS[name](stored[name]) if name in _PARTS else stored[name]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, never sees half of it."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def write_layers(path: Path, compression: "Compression") -> None:
-    """Write layers.csv: what every layer kept of every chunk, and the trials that led there."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(LAYER_COLUMNS)
-        writer.writerows(_layer_rows(compression))
-
-
-def _layer_rows(compression: "Compression") -> Iterable[list[object]]:
-    for count in compression.layer_counts():
-        yield _layer_row(count, compression.chunks[count.chunk])
-
-
-def _layer_row(count: "LayerCount", chunk: "ChunkTrace") -> list[object]:
-    tried = [f"{trial.ratio:g}:{trial.js:.9g}" for trial in chunk.candidates if trial.layer == count.layer]
-    return [
-        count.chunk,
-        count.layer,
-        count.tokens_before,
-        count.tokens_kept,
-        count.tokens_kept / count.tokens_before,
-        chunk.layer_js[count.layer] if chunk.layer_js else "",
-        count.image_kept,
-        count.question_kept,
-        count.answer_kept,
-        ";".join(tried),
-    ]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from emloc.importance.scores import chunk_attention, pool_scores, protect, top_indices
+from emloc.scores import chunk_attention, pool_scores, protect, top_indices
 
 ROWS, HEADS, KV_HEADS, TOKENS, CHUNK, DIM = 2, 4, 2, 6, 13, 8
 AT = torch.tensor([[2, 3, 5], [4, 5, 0]])

@@ -1,0 +1,18 @@
+"""`answers`: a token matters if the probes' answers look at it (EMLoC, paper section 3.2, reference variant 3)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from emloc.importance.base import Importance
+from emloc.region import Region
+from emloc.scores import pool_scores, protect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers(Importance):
+    """Attention that the probes' answer positions pay to each token, pooled; the chunk's answer tokens come first."""
+
+    def scores(self, region: Region) -> list[Tensor]:
+        answers = region.chunk.row.answers
+        return [protect(pool_scores(attention), answers) for attention in region.probe.attention]

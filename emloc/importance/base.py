@@ -1,0 +1,40 @@
+"""What an importance is: a score for every token of a region, per layer and KV head."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from emloc.options import check_options
+from emloc.region import Region
+
+Scope = Literal["chunk", "context"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance(ABC):
+    """Scores tokens; an allocation decides how many of the best stay.
+
+    `scope` says what a region is: `chunk`, each chunk as soon as it is there, or `context`, all chunks at once after
+    the last one.
+    """
+
+    scope: ClassVar[Scope] = "chunk"
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @property
+    def tail_tokens(self) -> int:
+        """How many of the context's last tokens it wants the queries of, as `region.chunk.tail`."""
+        return 0
+
+    @property
+    def reserved(self) -> int:
+        """How many tokens of the region stay at any budget. Their score is infinite."""
+        return 0
+
+    @abstractmethod
+    def scores(self, region: Region) -> list[Tensor]:
+        """Per layer a score (H_kv, N) of each of the region's N tokens, higher for those that matter more."""

@@ -1,0 +1,139 @@
+"""A stretch of the context that is decided at once, and the instrument that measures what a decision costs.
+
+The chunk loop hands a `Region` to the importance and a `Measure` to the allocation. Methods decide; only what is in
+this file measures.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import Tensor
+
+from emloc.attention import KeyValues
+from emloc.backbones.base import Backbone
+from emloc.divergence import js_divergence
+from emloc.memory import Memory
+from emloc.passes import Chunk, Probe
+from emloc.rows import Row
+
+Kept = Sequence[Tensor | None]  # per layer: the entries that stay, (H_kv, K) ascending; None: all of them
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Rows that are run over a region to find out what it is needed for.
+
+    `observers` and `compared` are (B, T) bool, the positions whose attention and whose logits count; None: the answers.
+    """
+
+    rows: Sequence[Row]
+    observers: Tensor | None = None
+    compared: Tensor | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence["Probes"]) -> "Probes":
+        """The rows of several regions that are decided at once; regions with the same probes are probed once."""
+        distinct = list({id(part): part for part in parts}.values())
+        if len(distinct) == 1:
+            return distinct[0]
+        assert all(part.observers is None and part.compared is None for part in distinct), "marks are of one batch"
+        return cls([row for part in distinct for row in part.rows])
+
+
+@dataclass(frozen=True)
+class Region:
+    """A chunk, or the whole context as one chunk, with every token still there.
+
+    Attributes
+    ----------
+    chunk
+        Its raw keys and values, and the queries of its last tokens if the importance asked for them.
+    memory
+        What is in front of it.
+    probes
+        The rows that probe it: its own demonstrations, or the question about a video.
+    """
+
+    backbone: Backbone
+    chunk: Chunk
+    memory: Memory
+    probes: Probes
+
+    @cached_property
+    def probe(self) -> Probe:
+        """The probes run over the whole region: teacher logits, attention, layer inputs. Made when it is first used."""
+        return Probe(
+            self.backbone,
+            self.probes.rows,
+            self.memory,
+            self.chunk,
+            observers=self.probes.observers,
+            compared=self.probes.compared,
+        )
+
+
+@dataclass
+class Measure:
+    """The divergence that a decision about a region causes: `measure(kept)` in nats, exact and in float32.
+
+    A measurement runs the probes from the lowest layer that differs from the base up. The base is the whole region, or
+    the state that was adopted last. `progress` is told of every layer that is decided.
+    """
+
+    region: Region
+    progress: Callable[[], None] = lambda: None
+    _known: list[tuple[Kept, float]] = field(default_factory=list)
+    _parts: dict[int, tuple[Tensor, KeyValues]] = field(default_factory=dict)
+    _base: list[Tensor | None] = field(default_factory=list)
+    _inputs: list[Tensor] = field(default_factory=list)  # of the layers run by the last measurement, if asked for
+
+    def __post_init__(self) -> None:
+        self._base = [None] * len(self.region.chunk.layers)
+        self._known.append((tuple(self._base), 0.0))  # a region that is kept whole is its own teacher
+
+    def __call__(self, kept: Kept, *, adoptable: bool = False) -> float:
+        """Mean JS divergence (nats) at the compared positions, with `kept` against the whole region.
+
+        `adoptable`: keep what `adopt` needs, which takes the memory of one more set of layer inputs.
+        """
+        known = self.known(kept)
+        if known is not None and not adoptable:
+            return known
+        probe, self._inputs = self.region.probe, []
+        logits = probe.rerun(
+            self._start(kept),
+            [self._part(layer, index) for layer, index in enumerate(kept)],
+            inputs=self._inputs if adoptable else None,
+        )
+        js = js_divergence(probe.reference, logits).item()
+        self._known.append((tuple(kept), js))
+        return js
+
+    def adopt(self) -> None:
+        """Make the state that was measured last, as adoptable, the base of the measurements to come."""
+        kept, _ = self._known[-1]
+        self.region.probe.adopt(len(kept) - len(self._inputs), self._inputs)
+        self._base = list(kept)
+
+    def known(self, kept: Kept) -> float | None:
+        """What this very state, the same tensors, was measured to cost; None if it was not measured."""
+        same = (js for state, js in self._known if all(a is b for a, b in zip(state, kept, strict=True)))
+        return next(same, None)
+
+    def decided(self, layers: int) -> None:
+        """Report progress: so many more layers are decided."""
+        for _ in range(layers):
+            self.progress()
+
+    def _start(self, kept: Kept) -> int:
+        differing = (layer for layer, index in enumerate(kept) if index is not self._base[layer])
+        return next(differing, len(kept) - 1)
+
+    def _part(self, layer: int, index: Tensor | None) -> KeyValues:
+        """The entries that stay at a layer; selected once for all trials that share them."""
+        if index is None:
+            return self.region.chunk.layers[layer].key_values
+        if layer not in self._parts or self._parts[layer][0] is not index:
+            self._parts[layer] = index, self.region.chunk.layers[layer].select(index).key_values
+        return self._parts[layer][1]
