@@ -1,1 +1,6 @@
-"""The parts of the embedded model's training program (`python -m experiments.miniature.train`)."""
+"""How the embedded model was made: everything that draws for, trains, judges and exports it.
+
+`python -m experiments.miniature.train` is the command. Read `train` (the stages), then what they use: `drawing` and
+`images` (what it sees), `vocabulary` and `episodes` (what it is asked), `lessons` (how losses are made of that), `vision`
+and `text` (the two parts of the model), `loop` (one stage of training), `evaluate`, `curve` and `export` (what comes out).
+"""

@@ -1,1 +1,7 @@
-"""."""
+"""From checked objects to measurements: what happens between the start of a run and its record.
+
+Read `job` (the whole run), then its steps in their order: `folder` (whose folder it is), `images` (each is read once),
+`evaluation` (queries are answered and scored), `heldout` (divergence on queries), `assembly` (measurements -> record).
+What is written besides: `layer_rows` (layers.csv), `picture` (layers.png), `kept` (kept.npz), `summary` (the printed
+table), `loggers`. `progress` and `provenance` help.
+"""

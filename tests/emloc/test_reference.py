@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from emloc import EMLoC, NoPruning, Trace
+from emloc import Answers, EMLoC, LayerSearch, NoPruning, Trace
 from emloc.answering import generate
-from emloc.methods.emloc import probe_scores
-from emloc.passes import Probe, prefill, run_rows
+from emloc.passes import prefill, run_rows
+from emloc.region import Probes, Region
 from emloc.rows import RowBatch, concatenate
 from tests.support.reference_case import ReferenceCase, case_folders
 
@@ -30,7 +30,8 @@ def load(folder: Path) -> ReferenceCase:
 def compressed(folder: Path) -> Trace:
     case = load(folder)
     rows = [row for chunk in range(len(case.result["chunks"])) for row in case.demonstrations(chunk)]
-    method = EMLoC(delta=case.result["delta"], ratios=tuple(case.result["ratios"]), chunk_size=case.chunk_size)
+    search = LayerSearch(delta=case.result["delta"], ratios=tuple(case.result["ratios"]))
+    method = EMLoC(allocation=search, chunk_size=case.chunk_size)
     case.backbone.layer_forwards = 0
     return method.trace_rows(case.backbone, rows)
 
@@ -77,8 +78,8 @@ def test_same_scores_candidates_and_teacher(folder: Path) -> None:
         assert torch.equal(chunk.row.ids, case.inputs[f"chunk{number}_input_ids"][0])
         assert torch.equal(chunk.row.positions, case.arrays[f"chunk{number}_position_ids"])
         assert torch.equal(chunk.row.answers.nonzero()[:, 0], case.arrays[f"chunk{number}_label_idx"])
-        probe = Probe(backbone, rows, memory, chunk)
-        scores = torch.stack(probe_scores(probe, chunk.row.answers))
+        region = Region(backbone, chunk, memory, Probes(rows))
+        probe, scores = region.probe, torch.stack(Answers().scores(region))
         torch.testing.assert_close(scores, case.arrays[f"chunk{number}_scores"], atol=SCORES, rtol=0)
         teacher = case.arrays[f"chunk{number}_teacher_logits"]
         torch.testing.assert_close(probe.reference, teacher, atol=LOGITS, rtol=0)

@@ -1,9 +1,11 @@
 """Orders and groups of EMLoC's search: what is decided together, and that the reported divergence is the true one."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from emloc import EMLoC, NoPruning, UserError
+from emloc import EMLoC, LayerSearch, NoPruning, UserError
 from emloc.allocation.layer_search import layer_groups
 from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
@@ -17,6 +19,10 @@ ORDERS = ("top_down", "bottom_up")
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return lively_backbone(tmp_path_factory.mktemp("checkpoint"), layers=5)
+
+
+def searched(**options: Any) -> EMLoC:
+    return EMLoC(allocation=LayerSearch(**options), chunk_size=4)
 
 
 def test_groups_of_layers() -> None:
@@ -34,7 +40,7 @@ def test_the_reported_divergence_is_that_of_what_is_kept(
 ) -> None:
     """Recomputed from the memory alone, without stored layer inputs; where layers keep all, too."""
     demos = demonstrations(4)
-    result = EMLoC(delta=delta, ratios=ratios, chunk_size=4, order=order, group=group).trace(backbone, demos)
+    result = searched(delta=delta, ratios=ratios, order=order, group=group).trace(backbone, demos)
     whole = NoPruning(chunk_size=4).compress(backbone, demos)
     assert 0 < result.chunks[0].js <= delta
     batch = RowBatch.stack(backbone.encode(demos), offset=whole.offset)
@@ -44,7 +50,7 @@ def test_the_reported_divergence_is_that_of_what_is_kept(
 
 def test_some_layer_was_rejected_before_another_was_accepted(backbone: Backbone) -> None:
     """What the test above needs in order to find a stale layer input."""
-    result = EMLoC(delta=0.05, ratios=(0.1,), chunk_size=4, order="bottom_up").trace(backbone, demonstrations(4))
+    result = searched(delta=0.05, ratios=(0.1,), order="bottom_up").trace(backbone, demonstrations(4))
     whole = [layer for layer, length in enumerate(result.memory.lengths) if length == result.memory.tokens_seen]
     pruned = [layer for layer, length in enumerate(result.memory.lengths) if length < result.memory.tokens_seen]
     assert whole
@@ -53,7 +59,7 @@ def test_some_layer_was_rejected_before_another_was_accepted(backbone: Backbone)
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_layers_of_a_group_keep_equally_many_and_their_own(backbone: Backbone, order: str) -> None:
-    memory = EMLoC(delta=0.1, chunk_size=4, order=order, group=2).compress(backbone, demonstrations(4))
+    memory = searched(delta=0.1, order=order, group=2).compress(backbone, demonstrations(4))
     pairs = [group for group in layer_groups(5, order=order, size=2) if len(group) == 2]
     for low, high in pairs:
         assert memory.lengths[low] == memory.lengths[high]
@@ -62,7 +68,7 @@ def test_layers_of_a_group_keep_equally_many_and_their_own(backbone: Backbone, o
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_layers_are_tried_in_order(backbone: Backbone, order: str) -> None:
-    result = EMLoC(delta=0.02, chunk_size=4, order=order).trace(backbone, demonstrations(4))
+    result = searched(delta=0.02, order=order).trace(backbone, demonstrations(4))
     tried = [candidate.layer for candidate in result.chunks[0].candidates]
     assert tried == sorted(tried, reverse=order == "top_down")
 
@@ -72,7 +78,7 @@ def test_bottom_up_costs_whole_passes_where_top_down_costs_parts(backbone: Backb
     forwards = {}
     for order in ORDERS:
         before = backbone.layer_forwards
-        result = EMLoC(delta=0.02, chunk_size=4, order=order).trace(backbone, demonstrations(4))
+        result = searched(delta=0.02, order=order).trace(backbone, demonstrations(4))
         forwards[order] = backbone.layer_forwards - before
         expected = 2 * 5 + sum(5 - candidate.layer for candidate in result.chunks[0].candidates)
         assert forwards[order] == expected
@@ -82,9 +88,9 @@ def test_bottom_up_costs_whole_passes_where_top_down_costs_parts(backbone: Backb
     ("options", "sentence"),
     [
         ({"order": "sideways"}, "order to be one of top_down, bottom_up, but got 'sideways'"),
-        ({"group": 0}, "group of at least 1 layer"),
+        ({"group": 0}, "group to be a whole number from 1 up, but got 0"),
     ],
 )
 def test_impossible_orders_are_refused(options: dict, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        EMLoC(**options)
+        LayerSearch(**options)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from emloc import EMLoCVideo, Memory, NoPruning, Query, Reply, UserError, Video
+from emloc import EMLoCVideo, LayerSearch, Memory, NoPruning, Query, Reply, UserError, Video
 from emloc.allocation.layer_search import layer_groups
 from emloc.backbones.base import Backbone
 from emloc.divergence import LN2
@@ -19,8 +19,14 @@ from tests.support.videos import write_video
 
 LAYERS = 5
 FRAMES, WINDOW = 20, 8  # windows of 4, 4 and 2 temporal steps
-SETTINGS: dict[str, Any] = {"ratios": (0.1, 0.3, 0.6), "group": 2, "window": WINDOW, "js_tokens": 6}
+SEARCH: dict[str, Any] = {"ratios": (0.1, 0.3, 0.6), "group": 2}
+JS_TOKENS = 6
 QUESTION = "What happens in the end?"
+
+
+def method_with(**search: Any) -> EMLoCVideo:
+    """The method under test, with these options of its search in place of `SEARCH`."""
+    return EMLoCVideo(allocation=LayerSearch(**{**SEARCH, **search}), window=WINDOW, js_tokens=JS_TOKENS)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +57,10 @@ def plainly(backbone: Backbone, query: Query, memory: Memory, delta: float, new_
         row,
         visual,
         window_tokens=len(visual) // (FRAMES // 2) * (WINDOW // 2),
-        ratios=SETTINGS["ratios"],
+        ratios=SEARCH["ratios"],
         delta=delta,
         groups=[[3, 4], [1, 2], [0]],
-        js_tokens=SETTINGS["js_tokens"],
+        js_tokens=JS_TOKENS,
         start=(caches, memory.offset),
         new_tokens=new_tokens,
     )
@@ -64,23 +70,23 @@ def plainly(backbone: Backbone, query: Query, memory: Memory, delta: float, new_
 def test_decisions_memory_and_answer_are_those_of_the_plain_method(
     backbone: Backbone, video: Video, shots: int, delta: float
 ) -> None:
-    method, query = EMLoCVideo(delta=delta, **SETTINGS), Query(video, QUESTION)
+    method, query = method_with(delta=delta), Query(video, QUESTION)
     memory = method.compress(backbone, demonstrations(shots))
     expected = plainly(backbone, query, memory, delta, 6)
-    compression, tail = method.condense(backbone, query, memory)
-    assert len(compression.chunks) == len(expected.tried) == 3
+    trace, tail = method.condense(backbone, query, memory)
+    assert len(trace.chunks) == len(expected.tried) == 3
     start = memory.tokens_seen
-    for number, (chunk, tried) in enumerate(zip(compression.chunks, expected.tried, strict=True)):
+    for number, (chunk, tried) in enumerate(zip(trace.chunks, expected.tried, strict=True)):
         assert [(c.layer, c.ratio, c.tokens, c.accepted) for c in chunk.candidates] == [(*t[:3], t[4]) for t in tried]
         assert [c.js for c in chunk.candidates] == pytest.approx([t[3] for t in tried], abs=1e-6)
-        for layer, kept in zip(compression.memory.layers, expected.kept[number], strict=True):
+        for layer, kept in zip(trace.memory.layers, expected.kept[number], strict=True):
             inside = [head[(head >= start) & (head < start + chunk.tokens)] - start for head in layer.index]
             assert [head.tolist() for head in inside] == kept
         start += chunk.tokens
-    assert compression.memory.offset == expected.offset
+    assert trace.memory.offset == expected.offset
     (reply,) = method.answer(backbone, [query], memory, max_new_tokens=6, batch_size=1)
     assert reply.text == backbone.tokenizer.decode(expected.answer, skip_special_tokens=True)
-    decisions = [candidate.accepted for chunk in compression.chunks for candidate in chunk.candidates]
+    decisions = [candidate.accepted for chunk in trace.chunks for candidate in chunk.candidates]
     assert len(set(decisions)) == 2, "both decisions must occur, or this test says little"
     assert backbone.tokenizer.decode(tail.ids).startswith(QUESTION)
 
@@ -91,17 +97,17 @@ def test_windows_without_pruning_are_one_plain_forward(
     backbone: Backbone, video: Video, shots: int, settings: dict
 ) -> None:
     """Every ratio of 1 accepted, or every other one rejected."""
-    method, demos, query = EMLoCVideo(**{**SETTINGS, **settings}), demonstrations(shots), Query(video, QUESTION)
+    method, demos, query = method_with(**settings), demonstrations(shots), Query(video, QUESTION)
     memory = NoPruning(chunk_size=2).compress(backbone, demos)
     (reply,) = method.answer(backbone, [query], memory, max_new_tokens=8, batch_size=4)
     assert [reply.text] == backbone.answer([query], memory, max_new_tokens=8)
     assert reply.own is not None
     assert set(reply.own.tokens_kept_per_layer) == {reply.own.tokens_full}
-    compression, tail = method.condense(backbone, query, memory)
+    trace, tail = method.condense(backbone, query, memory)
     row, _ = prompt_of(backbone, query, system=not shots)
     whole = prefill(backbone, row.first(len(row) - len(tail)), memory)
-    assert compression.memory.offset == whole.offset
-    for ours, before, new in zip(compression.memory.layers, memory.layers, whole.layers, strict=True):
+    assert trace.memory.offset == whole.offset
+    for ours, before, new in zip(trace.memory.layers, memory.layers, whole.layers, strict=True):
         torch.testing.assert_close(ours.keys, before.append(new).keys, atol=2e-4, rtol=1e-3)
         torch.testing.assert_close(ours.values, before.append(new).values, atol=2e-4, rtol=1e-3)
 
@@ -112,12 +118,12 @@ def test_the_question_follows_the_video_where_it_would_in_the_whole_prompt(
 ) -> None:
     memory = NoPruning().compress(backbone, demonstrations(shots))
     query = Query(video, QUESTION)
-    compression, tail = EMLoCVideo(delta=0.6, **SETTINGS).condense(backbone, query, memory)
+    trace, tail = method_with(delta=0.6).condense(backbone, query, memory)
     row, visual = prompt_of(backbone, query, system=not shots)
     first = visual.stop + 1
     assert torch.equal(tail.ids, row.ids[first:])
-    assert compression.memory.offset == memory.offset + int(row.positions[0, first])
-    assert compression.memory.mean_length < compression.memory.tokens_seen == memory.tokens_seen + first
+    assert trace.memory.offset == memory.offset + int(row.positions[0, first])
+    assert trace.memory.mean_length < trace.memory.tokens_seen == memory.tokens_seen + first
 
 
 @pytest.mark.parametrize(("frames", "tokens"), [(5, [1]), (8, [1]), (9, [1, 1]), (16, [1, 1]), (21, [1, 1, 1])])
@@ -125,53 +131,51 @@ def test_windows_cover_the_video_and_the_last_may_be_short(
     backbone: Backbone, video: Video, frames: int, tokens: list[int]
 ) -> None:
     query = Query(Video(video.path, frames), QUESTION)
-    compression, tail = EMLoCVideo(delta=0.3, **SETTINGS).condense(backbone, query)
+    trace, tail = method_with(delta=0.3).condense(backbone, query)
     row, visual = prompt_of(backbone, query, system=True)
     step = len(visual) // ((frames + 1) // 2)
     sizes = [4 * step] * (len(tokens) - 1)
     sizes.append(len(visual) - sum(sizes))
     sizes[0] += visual.start
     sizes[-1] += 1
-    assert [chunk.tokens for chunk in compression.chunks] == sizes
-    assert sum(sizes) == len(row) - len(tail) == len(compression.raw)
+    assert [chunk.tokens for chunk in trace.chunks] == sizes
+    assert sum(sizes) == len(row) - len(tail) == len(trace.raw)
 
 
 def test_the_trace_adds_up(backbone: Backbone, video: Video) -> None:
-    method, steps = EMLoCVideo(delta=0.1, **SETTINGS), []
+    method, steps = method_with(delta=0.1), []
     memory = method.compress(backbone, demonstrations(3))
-    compression, _ = method.condense(
-        backbone, Query(video, QUESTION), memory, progress=lambda *done: steps.append(done)
-    )
+    trace, _ = method.condense(backbone, Query(video, QUESTION), memory, progress=lambda *done: steps.append(done))
     assert steps == [(done, 3 * LAYERS) for done in range(1, 3 * LAYERS + 1)]
-    assert compression.before == memory.tokens_seen
-    assert len(compression.raw) == len(compression.owners)
-    assert set(compression.owners.tolist()) == {0}
-    counts = compression.layer_counts()
-    for layer, length in enumerate(compression.memory.lengths):
+    assert trace.before == memory.tokens_seen
+    assert len(trace.raw) == len(trace.owners)
+    assert set(trace.owners.tolist()) == {0}
+    counts = trace.layer_counts()
+    for layer, length in enumerate(trace.memory.lengths):
         here = [count for count in counts if count.layer == layer]
         assert sum(count.tokens_kept for count in here) == pytest.approx(length - memory.tokens_seen)
         assert all(c.tokens_kept == pytest.approx(c.image_kept + c.question_kept + c.answer_kept) for c in here)
     assert sum(count.image_kept for count in counts) > sum(count.question_kept for count in counts) > 0
     row, _ = prompt_of(backbone, Query(video, QUESTION), system=False)
-    assert torch.equal(compression.raw.kinds, row.kinds[: len(compression.raw)])
-    assert torch.equal(compression.raw.positions, row.positions[:, : len(compression.raw)])
+    assert torch.equal(trace.raw.kinds, row.kinds[: len(trace.raw)])
+    assert torch.equal(trace.raw.positions, row.positions[:, : len(trace.raw)])
 
 
 def test_groups_are_decided_from_the_top_and_share_a_count(backbone: Backbone, video: Video) -> None:
-    compression, _ = EMLoCVideo(delta=0.1, **SETTINGS).condense(backbone, Query(video, QUESTION))
-    for number, chunk in enumerate(compression.chunks):
+    trace, _ = method_with(delta=0.1).condense(backbone, Query(video, QUESTION))
+    for number, chunk in enumerate(trace.chunks):
         tried = [candidate.layer for candidate in chunk.candidates]
         assert tried == sorted(tried, reverse=True)
         assert set(tried) == {3, 1, 0}
-        kept = [c.tokens_kept for c in compression.layer_counts() if c.chunk == number]
+        kept = [c.tokens_kept for c in trace.layer_counts() if c.chunk == number]
         assert kept[3] == kept[4]
         assert kept[1] == kept[2]
         assert chunk.js <= 0.1
-    assert layer_groups(28, order="top_down", size=EMLoCVideo().group)[0] == [21, 22, 23, 24, 25, 26, 27]
+    assert layer_groups(28, order="top_down", size=EMLoCVideo().allocation.group)[0] == [21, 22, 23, 24, 25, 26, 27]
 
 
 def test_what_is_kept_depends_on_the_question(backbone: Backbone, video: Video) -> None:
-    method = EMLoCVideo(delta=0.6, **SETTINGS)
+    method = method_with(delta=0.6)
     memories = [method.condense(backbone, Query(video, question))[0].memory for question in (QUESTION, "Why?")]
     layers = zip(*(memory.layers for memory in memories), strict=True)
     assert any(not torch.equal(one.index, other.index) for one, other in layers)
@@ -181,7 +185,7 @@ def test_replies_are_in_order_and_questions_share_a_video(
     backbone: Backbone, video: Video, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Videos, one of them asked about twice, an image, and no visual; as if each had been asked alone."""
-    method = EMLoCVideo(delta=0.1, **SETTINGS)
+    method = method_with(delta=0.1)
     memory = method.compress(backbone, demonstrations(2))
     other = Video(video.path, 6)
     asked = [
@@ -201,24 +205,23 @@ def test_replies_are_in_order_and_questions_share_a_video(
 
 
 def test_the_reply_names_the_worst_window(backbone: Backbone, video: Video) -> None:
-    method, query = EMLoCVideo(delta=0.1, **SETTINGS), Query(video, QUESTION)
+    method, query = method_with(delta=0.1), Query(video, QUESTION)
     (reply,) = method.answer(backbone, [query], backbone.empty_memory(), max_new_tokens=2, batch_size=1)
-    compression, _ = method.condense(backbone, query)
+    trace, _ = method.condense(backbone, query)
     assert reply.own is not None
-    assert reply.own.js == max(chunk.js for chunk in compression.chunks) > min(chunk.js for chunk in compression.chunks)
+    assert reply.own.js == max(chunk.js for chunk in trace.chunks) > min(chunk.js for chunk in trace.chunks)
     assert (reply.own.tokens_full, reply.own.tokens_kept_per_layer) == (
-        len(compression.raw), compression.memory.lengths,
+        len(trace.raw), trace.memory.lengths,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"delta": -1.0}, "delta between 0 and ln 2"),
-        ({"ratios": (0.5, 0.1)}, "ascending retention ratios"),
-        ({"group": 0}, "group of at least 1 layer"),
-        ({"window": 0}, "window and js_tokens of at least 1"),
-        ({"js_tokens": 0}, "window and js_tokens of at least 1"),
+        ({"window": 0}, "window to be a whole number from 1 up, but got 0"),
+        ({"window": 4.0}, "window to be a whole number from 1 up, but got 4.0"),
+        ({"js_tokens": 0}, "js_tokens to be a whole number from 1 up, but got 0"),
+        ({"js_tokens": float("nan")}, "js_tokens to be a whole number from 1 up, but got nan"),
     ],
 )
 def test_impossible_settings_are_refused(options: dict, sentence: str) -> None:

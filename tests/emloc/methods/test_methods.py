@@ -1,16 +1,33 @@
 """What holds for every method, and what each promises."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from emloc import EMLoC, Memory, Method, NoPruning, PyramidKV, SnapKV, Trace, UserError, ZeroShot
+from emloc import (
+    Answers,
+    EMLoC,
+    LayerSearch,
+    Memory,
+    Method,
+    NoPruning,
+    Pyramid,
+    SnapKV,
+    Trace,
+    Uniform,
+    UserError,
+    Window,
+    ZeroShot,
+)
+from emloc.allocation.budget import Budgeted
 from emloc.attention import fold_groups
 from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
+from emloc.memory import MemoryLayer
 from emloc.passes import Probe, prefill, run_rows
-from emloc.rows import RowBatch, concatenate
+from emloc.rows import Row, RowBatch, concatenate
 from emloc.scores import window_attention
 from tests.matrix import METHODS
 from tests.support.lively import demonstrations, lively_backbone, queries
@@ -28,10 +45,6 @@ def full(backbone: Backbone) -> Memory:
     return NoPruning(chunk_size=4).compress(backbone, demonstrations(SHOTS))
 
 
-def budgeted(compression: Trace) -> bool:
-    return compression.budget_tokens is not None
-
-
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_memory_holds_raw_entries_in_context_order(method: Method, backbone: Backbone, full: Memory) -> None:
     result = method.trace(backbone, demonstrations(SHOTS))
@@ -43,9 +56,7 @@ def test_memory_holds_raw_entries_in_context_order(method: Method, backbone: Bac
         index = layer.index.long()
         assert torch.equal(index, index.sort(-1).values)
         assert (index.diff(dim=-1) > 0).all(), "no token twice"
-        if (
-            method.tail_tokens or method.name == "none"
-        ):  # one prefill over everything: entries are those of the full memory
+        if method.scope == "context" or method.name == "none":  # entries are those of one prefill over everything
             torch.testing.assert_close(layer.keys, whole.keys.gather(1, index[..., None].expand_as(layer.keys)))
 
 
@@ -89,15 +100,76 @@ def test_replies_are_the_answers_on_the_memory(method: Method, backbone: Backbon
     assert {reply.own for reply in replies} == {None}
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m.name in {"snapkv", "pyramidkv"}], ids=str)
+@pytest.mark.parametrize("method", [m for m in METHODS if isinstance(m.allocation, Budgeted)], ids=str)
 def test_budgets_are_kept_exactly(method: Method, backbone: Backbone) -> None:
-    result = method.trace(backbone, demonstrations(SHOTS))
-    assert result.memory.mean_length == pytest.approx(result.budget_tokens, abs=0.5)
-    assert any(chunk.js > 0 for chunk in result.chunks)
+    memory = method.compress(backbone, demonstrations(SHOTS))
+    assert method.allocation is not None
+    assert memory.mean_length == pytest.approx(method.allocation.target(memory.tokens_seen), abs=0.5)
 
 
 def test_zero_shot_ignores_demonstrations(backbone: Backbone) -> None:
     assert ZeroShot().compress(backbone, demonstrations(3)).tokens_seen == 0
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_the_reported_divergence_is_that_of_what_is_kept(method: Method, backbone: Backbone) -> None:
+    """Recomputed from the final memory alone, whatever the method says of itself: the loop has to have measured it."""
+    result = method.trace(backbone, demonstrations(SHOTS))
+    expected = [
+        recomputed(backbone, result, number, whole=method.scope == "context") for number in range(len(result.chunks))
+    ]
+    assert [chunk.js for chunk in result.chunks] == pytest.approx(expected, abs=1e-6)
+    if result.memory.lengths != [result.memory.tokens_seen] * backbone.n_layers:
+        assert any(chunk.js > 0 for chunk in result.chunks), "tokens went, and nothing is said to have changed"
+
+
+def recomputed(backbone: Backbone, result: Trace, number: int, *, whole: bool) -> float:
+    """JS divergence of a chunk's demonstrations: over the final memory against the teacher of that chunk.
+
+    The teacher is the full memory where the context was decided as a `whole`; else it is the whole chunk, behind what
+    was kept of the chunks before it.
+    """
+    turns = backbone.encode(demonstrations(SHOTS))
+    groups = [turns[at : at + 4] for at in range(0, SHOTS, 4)]
+    if whole:
+        teacher, final = NoPruning(chunk_size=4).trace_rows(backbone, turns).memory, result.memory
+    else:
+        start = sum(chunk.tokens for chunk in result.chunks[:number])
+        opening = [backbone.system_row()] if number == 0 else []
+        earlier = up_to(result.memory, start, offset=spans(backbone, turns[: 4 * number]))
+        chunk = prefill(backbone, concatenate([*opening, *groups[number]]), earlier)
+        teacher = earlier.extend(chunk.layers, offset=chunk.offset, tokens=chunk.tokens)
+        final = up_to(result.memory, start + chunk.tokens, offset=chunk.offset)
+    batch = RowBatch.stack(groups[number], offset=teacher.offset)
+    logits = [backbone.logits(run_rows(backbone, batch, memory)[batch.answers]) for memory in (teacher, final)]
+    return js_divergence(*logits).item()
+
+
+def up_to(memory: Memory, tokens: int, *, offset: int) -> Memory:
+    """What a memory held when it had seen so many tokens."""
+    counts = [int((layer.index[0] < tokens).sum()) for layer in memory.layers]
+    layers = tuple(
+        MemoryLayer(layer.keys[:, :count], layer.values[:, :count], layer.index[:, :count])
+        for layer, count in zip(memory.layers, counts, strict=True)
+    )
+    return Memory(layers, offset, tokens, memory.fingerprint)
+
+
+def spans(backbone: Backbone, turns: Sequence[Row]) -> int:
+    """The next free position behind the system turn and these demonstrations; 0 if there are none."""
+    return concatenate([backbone.system_row(), *turns]).span if turns else 0
+
+
+def test_measuring_is_counted_apart_from_deciding(backbone: Backbone) -> None:
+    layers, before = backbone.n_layers, backbone.layer_forwards
+    searched = EMLoC(delta=0.02, chunk_size=4).trace(backbone, demonstrations(SHOTS))
+    uniform = SnapKV(importance=Answers(), chunk_size=4).trace(backbone, demonstrations(SHOTS))
+    window = SnapKV(importance=Window(window=8), chunk_size=4).trace(backbone, demonstrations(SHOTS))
+    assert searched.measuring.layer_forwards == 0, "the search has measured the state that it ends with"
+    assert (uniform.deciding.layer_forwards, uniform.measuring.layer_forwards) == (3 * 2 * layers, 3 * layers)
+    assert (window.deciding.layer_forwards, window.measuring.layer_forwards) == (3 * layers, 3 * 2 * layers)
+    spent = [cost.layer_forwards for one in (searched, uniform, window) for cost in (one.deciding, one.measuring)]
+    assert sum(spent) == backbone.layer_forwards - before
 
 
 def test_emloc_reports_the_divergence_of_what_it_keeps(backbone: Backbone) -> None:
@@ -123,7 +195,8 @@ def test_emloc_keeps_less_as_delta_grows(backbone: Backbone) -> None:
 
 
 def test_emloc_takes_the_first_ratio_within_the_limit(backbone: Backbone) -> None:
-    result = EMLoC(delta=0.01, ratios=(0.1, 0.3, 0.7), chunk_size=4).trace(backbone, demonstrations(SHOTS))
+    search = LayerSearch(delta=0.01, ratios=(0.1, 0.3, 0.7))
+    result = EMLoC(allocation=search, chunk_size=4).trace(backbone, demonstrations(SHOTS))
     for chunk in result.chunks:
         for layer in range(backbone.n_layers):
             tried = [c for c in chunk.candidates if c.layer == layer]
@@ -160,7 +233,8 @@ def test_window_attention_is_causal_inside_the_window() -> None:
 def test_the_window_may_reach_over_chunks(backbone: Backbone) -> None:
     """The last chunk holds one demonstration, shorter than the window."""
     demos = demonstrations(SHOTS)
-    singly, at_once = (SnapKV(budget=0.5, window=40, chunk_size=size).compress(backbone, demos) for size in (4, 100))
+    wide = {"importance": Window(window=40), "allocation": Uniform(budget=0.5)}
+    singly, at_once = (SnapKV(**wide, chunk_size=size).compress(backbone, demos) for size in (4, 100))
     for one, other in zip(singly.layers, at_once.layers, strict=True):
         assert torch.equal(one.index, other.index)
 
@@ -168,19 +242,23 @@ def test_the_window_may_reach_over_chunks(backbone: Backbone) -> None:
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: EMLoC(delta=-0.1), "delta between 0 and ln 2"),
-        (lambda: EMLoC(delta=0.7), "delta between 0 and ln 2"),
-        (lambda: EMLoC(delta=float("nan")), "delta between 0 and ln 2"),
-        (lambda: EMLoC(ratios=(0.5, 0.2)), "ascending retention ratios"),
-        (lambda: EMLoC(ratios=(0.2, 0.2)), "ascending retention ratios"),
-        (lambda: EMLoC(ratios=(0.0, 0.2)), "ascending retention ratios"),
-        (lambda: EMLoC(ratios=(0.2, 1.5)), "ascending retention ratios"),
-        (lambda: EMLoC(ratios=()), "ascending retention ratios"),
-        (lambda: EMLoC(chunk_size=0), "chunk_size of at least 1"),
-        (lambda: SnapKV(observe="all"), "observe to be one of"),
-        (lambda: SnapKV(window=0), "window >= 1"),
-        (lambda: SnapKV(kernel=4), "odd kernel"),
-        (lambda: PyramidKV(beta=0.5), "beta >= 1"),
+        (lambda: EMLoC(delta=-0.1), "delta to be a number from 0 to 0.6931"),
+        (lambda: EMLoC(delta=0.7), "delta to be a number from 0 to 0.6931"),
+        (lambda: EMLoC(delta=float("nan")), "delta to be a number from 0 to 0.6931"),
+        (lambda: EMLoC(0.01, allocation=Uniform()), "an allocation with a limit for delta=0.01"),
+        (lambda: LayerSearch(ratios=(0.5, 0.2)), "ascending retention ratios"),
+        (lambda: LayerSearch(ratios=(0.2, 0.2)), "ascending retention ratios"),
+        (lambda: LayerSearch(ratios=(0.0, 0.2)), "a number above 0 and at most 1"),
+        (lambda: LayerSearch(ratios=(0.2, 1.5)), "a number above 0 and at most 1"),
+        (lambda: LayerSearch(ratios=(True,)), "a number above 0 and at most 1"),
+        (lambda: LayerSearch(ratios=()), "ascending retention ratios"),
+        (lambda: LayerSearch(group=1.5), "group to be a whole number from 1 up, but got 1.5"),
+        (lambda: EMLoC(chunk_size=0), "chunk_size to be a whole number from 1 up, but got 0"),
+        (lambda: Window(window=0), "window to be a whole number from 1 up"),
+        (lambda: Window(kernel=4), "kernel to be an odd number, but got 4"),
+        (lambda: Pyramid(beta=0.5), "beta to be a number from 1 up"),
+        (lambda: Method(importance=Answers()), "both an importance and an allocation, or neither"),
+        (lambda: EMLoC(importance="answers"), "importance to be one of the classes of emloc.importance or null"),
     ],
 )
 def test_impossible_settings_are_refused_on_construction(build: object, sentence: str) -> None:
@@ -191,7 +269,7 @@ def test_impossible_settings_are_refused_on_construction(build: object, sentence
 def test_a_budget_below_the_window_is_refused_before_any_work(backbone: Backbone) -> None:
     before = backbone.layer_forwards
     with pytest.raises(UserError, match="at least the observation window, 64 tokens"):
-        SnapKV(budget=0.05, window=64).compress(backbone, demonstrations(4))
+        SnapKV(importance=Window(window=64), allocation=Uniform(budget=0.05)).compress(backbone, demonstrations(4))
     assert backbone.layer_forwards == before
 
 

@@ -7,8 +7,8 @@ import pytest
 from emloc.errors import UserError, nearest
 from experiments.datasets.codewords import AnswerCode
 from experiments.metrics import exact_match, normalised_substring
-from experiments.metrics.breakdown import breakdown
-from experiments.records.schema import Mean
+from experiments.metrics.breakdown import Scored, breakdown, measured
+from experiments.records.schema import Mean, MetricSpec
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,11 @@ def test_nearest_name() -> None:
     assert nearest("Digit", ["glyphs100", "digits"]) == " Did you mean 'digits'?"
     assert nearest("snapkw", ["SnapKV", "none"]) == " Did you mean 'SnapKV'?"
     assert nearest("xyz", ["digits"]) == ""
+
+
+def test_metrics_have_an_error_in_every_part() -> None:
+    answers = [("cat", 1.0), ("cat", 0.0), ("dog", 1.0)]
+    found = measured(MetricSpec("accuracy"), [Scored({"accuracy": score}, (label,)) for label, score in answers])
+    assert found.parts == {"cat": Mean(0.5, 0.5, 2), "dog": Mean(1.0, None, 1)}
+    assert (found.value, found.n) == (pytest.approx(2 / 3), 3)
+    assert found.stderr == pytest.approx(1 / 3)

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from analysis.kept import Kept, main, montage, page
-from emloc import Demonstration, EMLoCVideo, Memory, NoPruning, Query, Video, load_backbone
+from emloc import Demonstration, EMLoCVideo, LayerSearch, Memory, NoPruning, Query, Video, load_backbone
 from emloc.prompt import TokenKind
 from experiments.records.files import KEPT, MEMORY
+from experiments.running.images import Watched
 from experiments.running.kept import write_kept
 from tests.support.checkpoints import make_checkpoint
 from tests.support.runs import execute
@@ -62,7 +63,7 @@ def test_a_video_is_shown_step_below_step(tmp_path: Path) -> None:
     backbone = load_backbone(make_checkpoint(tmp_path / "model", visual_tokens=6), device="cpu")
     path = write_video(tmp_path / "a.mp4", 6, size=(48, 32))
     demos = [Demonstration(Video(path, 6), "What?", "this"), Demonstration(Video(path, 1), "What?", "that")]
-    write_kept(tmp_path / KEPT, NoPruning().trace(backbone, demos), demos, backbone)
+    write_kept(tmp_path / KEPT, NoPruning().trace(backbone, demos), Watched(demos), backbone)
     kept = Kept.read(tmp_path / KEPT)
     assert kept.grids.tolist() == [[3 * 2, 3], [2, 3]]
     assert [len(kept.tokens(number, visual=True)) for number in (0, 1)] == [18, 6]
@@ -75,16 +76,16 @@ def test_a_video_is_shown_step_below_step(tmp_path: Path) -> None:
 def test_a_condensed_video_is_shown_without_the_context_before_it(tmp_path: Path) -> None:
     backbone = load_backbone(make_checkpoint(tmp_path / "model", visual_tokens=6), device="cpu")
     video = Video(write_video(tmp_path / "a.mp4", 8, size=(48, 32)), 8)
-    method = EMLoCVideo(window=4, ratios=(0.2,), delta=0.6)
+    method = EMLoCVideo(allocation=LayerSearch(ratios=(0.2,), delta=0.6), window=4)
     before = method.compress(backbone, [Demonstration(None, "What?", "this")])
-    compression, _ = method.condense(backbone, Query(video, "Why?"), before)
-    write_kept(tmp_path / KEPT, compression, [Demonstration(video, "", "")], backbone)
+    trace, _ = method.condense(backbone, Query(video, "Why?"), before)
+    write_kept(tmp_path / KEPT, trace, Watched([Demonstration(video, "", "")]), backbone)
     kept = Kept.read(tmp_path / KEPT)
-    assert kept.share.shape[1] == len(compression.raw) == len(kept.kinds)
+    assert kept.share.shape[1] == len(trace.raw) == len(kept.kinds)
     assert kept.grids.tolist() == [[4 * 2, 3]]
-    kept_tokens = [length - before.tokens_seen for length in compression.memory.lengths]
+    kept_tokens = [length - before.tokens_seen for length in trace.memory.lengths]
     assert kept.share.sum(1).tolist() == pytest.approx(kept_tokens)
-    assert max(kept_tokens) < len(compression.raw)
+    assert max(kept_tokens) < len(trace.raw)
 
 
 def test_a_finished_run_is_compressed_again_for_it(options: list[str], tmp_path: Path, answered: list[str]) -> None:

@@ -1,27 +1,21 @@
-"""What identifies a context that shows videos."""
+"""Where a record says it comes from."""
 
-import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from emloc import Demonstration, UserError, Video
-from experiments.running.provenance import demonstrations_id
-from tests.support.videos import write_video
-
-
-def test_a_context_of_videos_is_identified_by_their_files_and_frames(tmp_path: Path) -> None:
-    path, other = write_video(tmp_path / "a.mp4", 8), write_video(tmp_path / "b.mp4", 9)
-    copy = shutil.copy(path, tmp_path / "copy.mp4")
-    videos = [Video(path, 8), Video(path, 4), Video(other, 8)]
-    assert len({identity(video) for video in videos}) == 3
-    assert identity(Video(copy, 8)) == identity(Video(path, 8))
+from experiments.running.provenance import git_state, peak_memory_bytes, versions
 
 
-def test_a_missing_video_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.mp4 is not one"):
-        identity(Video(tmp_path / "gone.mp4"))
+def test_provenance(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"python", "torch", "transformers"} <= set(versions())
+    assert peak_memory_bytes(torch.device("cpu")) > 50e6
+    monkeypatch.setenv("PATH", "")
+    assert git_state() is None
 
 
-def identity(video: Video) -> str:
-    return demonstrations_id([Demonstration(video, "What?", "this")])
+def test_git_state_outside_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("experiments.running.provenance.__file__", str(tmp_path / "x.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state() is None

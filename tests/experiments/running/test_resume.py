@@ -93,7 +93,7 @@ def test_line_written_twice_counts_once(tmp_path: Path) -> None:
 def test_folder_of_another_configuration_is_refused(options: list[str], tmp_path: Path, answered: list[str]) -> None:
     first = execute(*options)
     before = (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
-    with pytest.raises(UserError, match=r"method\.delta was 0\.005, now 0\.02.*force=true"):
+    with pytest.raises(UserError, match=r"method\.allocation\.delta was 0\.005, now 0\.02.*force=true"):
         execute(*options, "delta=0.02")
     assert Record.read(tmp_path / "run" / "record.json") == first
     assert (tmp_path / "run" / ".hydra" / "config.yaml").read_text() == before
