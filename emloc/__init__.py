@@ -8,8 +8,9 @@
     backbone.answer([Query(image, "What is this?")], Memory.load("task.safetensors", backbone))
 
 Read it in this order: `prompt` and `rows` (what the model is given), `memory` and `attention` (what it looks at),
-`passes` (prefill, probe, rerun), `region` (what is decided, and how its cost is measured), `importance` and `allocation`
-(the decision), `methods` (the loop and the named methods), `answering`. Only `backbones` knows transformers.
+`passes` (prefill, probe, rerun), `region` (what is decided, and how its cost is measured), `importance` and
+`allocation` (the decision), `methods` (the loop and the named methods), `answering`. Only `backbones` knows
+transformers.
 
 What a demonstration or a query shows is an image, the path of one, `Video(path, frames=8)`, or None.
 
