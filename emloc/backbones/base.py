@@ -219,6 +219,10 @@ class Backbone(ABC):
             texts += answer_batch(self, batch, memory, max_new_tokens=max_new_tokens)
         return texts
 
+    def answer_ids(self, text: str) -> list[int]:
+        """The token ids of an answer and of the end of its turn, as a demonstration has them."""
+        return self._piece_ids(text, True) + self._piece_ids(self.chat.turn_close, False)
+
     # -- running layers
 
     @contextmanager
