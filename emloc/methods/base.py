@@ -15,6 +15,7 @@ from emloc.methods.loop import ChunkInput, Progress, condense
 from emloc.methods.trace import Reply, Trace
 from emloc.options import Count, check_options
 from emloc.prompt import Demonstration, Query
+from emloc.ranking import likelihoods
 from emloc.region import Measure, Probes, Region
 from emloc.rows import Row
 
@@ -71,6 +72,14 @@ class Method:
         """Greedy answers to queries on the memory that `compress` made, in the queries' order."""
         texts = backbone.answer(queries, memory, max_new_tokens=max_new_tokens, batch_size=batch_size)
         return [Reply(text) for text in texts]
+
+    def choose(
+        self, backbone: Backbone, queries: Sequence[Query], choices: Sequence[str], memory: Memory, *, batch_size: int
+    ) -> list[Reply]:
+        """For every query the likeliest of `choices` as its answer, on the memory that `compress` made."""
+        ids = [backbone.answer_ids(choice) for choice in choices]
+        best = likelihoods(backbone, queries, ids, memory, batch_size=batch_size).argmax(dim=1)
+        return [Reply(choices[place]) for place in best.tolist()]
 
     # -- the stages
 

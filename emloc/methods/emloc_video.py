@@ -78,6 +78,18 @@ class EMLoCVideo(Method):
             for query in queries
         ]
 
+    def choose(
+        self, backbone: Backbone, queries: Sequence[Query], choices: Sequence[str], memory: Memory, *, batch_size: int
+    ) -> list[Reply]:
+        """As `Method.choose`; UserError for a query about a video, whose own context is made for an answer."""
+        videos = [query.id for query in queries if isinstance(query.visual, Video)]
+        if videos:
+            raise UserError(
+                f"Expected answers to be generated for videos, but query {videos[0]!r} is to be ranked; "
+                "write answer=generate."
+            )
+        return super().choose(backbone, queries, choices, memory, batch_size=batch_size)
+
     def _reply(
         self, backbone: Backbone, video: Video, opening: Row, tail: Row, memory: Memory, max_new_tokens: int
     ) -> Reply:

@@ -14,6 +14,7 @@ from emloc.errors import UserError
 from emloc.memory import Memory
 from emloc.methods.base import Method
 from emloc.methods.trace import OwnContext, Reply
+from emloc.prompt import Query
 from experiments.datasets.base import Dataset, Sample
 from experiments.datasets.codewords import AnswerCode
 from experiments.running.progress import progress
@@ -107,7 +108,8 @@ def _parse(line: bytes) -> Prediction | None:
 class Evaluation:
     """How queries are asked: of which model, by which method and on what memory, and how answers are read and scored.
 
-    `skip`: pass over queries that cannot be asked, instead of raising their UserError.
+    `choices`: the answers that the model picks from by likelihood; without any it generates its answers. `skip`: pass
+    over queries that cannot be asked, instead of raising their UserError.
     """
 
     backbone: Backbone
@@ -116,6 +118,7 @@ class Evaluation:
     dataset: Dataset
     code: AnswerCode
     batch_size: int
+    choices: Sequence[str] = ()
     skip: bool = False
 
     def run(self, samples: Sequence[Sample], path: Path) -> Answered:
@@ -163,15 +166,20 @@ class Evaluation:
 
     def _answer(self, batch: Sequence[Sample]) -> list[Prediction]:
         begin = time.perf_counter()
-        replies = self.method.answer(
+        replies = self._replies([self.dataset.query(sample) for sample in batch])
+        seconds = (time.perf_counter() - begin) / len(batch)
+        return [self._scored(sample, reply, seconds) for sample, reply in zip(batch, replies, strict=True)]
+
+    def _replies(self, queries: Sequence[Query]) -> list[Reply]:
+        if self.choices:
+            return self.method.choose(self.backbone, queries, self.choices, self.memory, batch_size=self.batch_size)
+        return self.method.answer(
             self.backbone,
-            [self.dataset.query(sample) for sample in batch],
+            queries,
             self.memory,
             max_new_tokens=self.dataset.max_new_tokens,
             batch_size=self.batch_size,
         )
-        seconds = (time.perf_counter() - begin) / len(batch)
-        return [self._scored(sample, reply, seconds) for sample, reply in zip(batch, replies, strict=True)]
 
     def _scored(self, sample: Sample, reply: Reply, seconds: float) -> Prediction:
         prediction = self.code.decode(self.dataset.read(reply.text))

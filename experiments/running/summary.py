@@ -35,12 +35,17 @@ def _context(size: ContextSize) -> str:
 def _divergence(js: Divergence, chunks: str) -> str:
     parts = []
     if js.final_per_chunk:
-        parts.append(f"{max(js.final_per_chunk):.5f} in the worst of {len(js.final_per_chunk)} {chunks}")
+        parts.append(f"{_nats(max(js.final_per_chunk))} in the worst of {len(js.final_per_chunk)} {chunks}")
     if js.delta is not None:
         parts.append(f"limit {js.delta:g}")
     if js.heldout_mean is not None:
-        parts.append(f"{js.heldout_mean:.5f} on held-out queries")
+        parts.append(f"{_nats(js.heldout_mean)} on held-out queries")
     return ", ".join(parts) or "no context"
+
+
+def _nats(js: float) -> str:
+    """Five digits, unless they would show nothing of a divergence that is not 0."""
+    return f"{js:.5f}" if js == 0 or js >= 1e-5 else f"{js:.0e}"
 
 
 def _time(record: Record) -> str:

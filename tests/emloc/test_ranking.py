@@ -46,6 +46,16 @@ def test_batches_do_not_change_likelihoods(backbone: Backbone) -> None:
     torch.testing.assert_close(one, many, atol=2e-4, rtol=0)
 
 
+def test_the_likeliest_choice_is_taken(backbone: Backbone) -> None:
+    method, choices = NoPruning(), ("red", "who", "What", "bird", "blue", "not")
+    memory = method.compress(backbone, demonstrations(3))
+    ids = [backbone.answer_ids(choice) for choice in choices]
+    best = likelihoods(backbone, queries(9), ids, memory).argmax(1).tolist()
+    replies = method.choose(backbone, queries(9), choices, memory, batch_size=2)
+    assert [reply.text for reply in replies] == [choices[place] for place in best]
+    assert len(set(best)) > 1, "one choice for all queries would say little"
+
+
 def test_an_answer_ends(backbone: Backbone) -> None:
     """So that a class whose name begins another one's is not as likely as both together."""
     assert backbone.answer_ids("a")[-1] in backbone.end_ids
