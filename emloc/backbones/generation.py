@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, GenerationMixin
+from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from emloc.answering import Answerer, query_rows
@@ -53,50 +53,51 @@ def generate(backbone: Any, query: Query, memory: Memory | None = None, **settin
     return found
 
 
-class _Generator(GenerationMixin):
-    """What transformers' generation needs of a model: logits for the tokens behind those in its cache."""
-
-    main_input_name = "input_ids"
-    base_model_prefix = ""
-    _is_stateful = False
+class _Generator(PreTrainedModel, GenerationMixin):
+    """What transformers' generation needs of a model, logits for the tokens behind those in its cache; no weights."""
 
     def __init__(self, backbone: Any, row: Row, memory: Memory) -> None:
+        config = copy.deepcopy(backbone.text_config)
+        config._attn_implementation = "eager"  # checked against the class, which has no attention of its own
+        super().__init__(config)
         self._backbone: Answerer = backbone
         self._row, self._memory = row, memory
-        self.config = backbone.text_config
-        self.device, self.dtype = backbone.device, backbone.dtype
         self.generation_config = copy.deepcopy(backbone.model.generation_config)
         self.generation_config.eos_token_id = sorted(backbone.end_ids)
         if self.generation_config.pad_token_id is None:
-            self.generation_config.pad_token_id = backbone.tokenizer.pad_token_id or min(backbone.end_ids)
+            known = backbone.tokenizer.pad_token_id
+            self.generation_config.pad_token_id = min(backbone.end_ids) if known is None else known
 
-    def __call__(self, **inputs: Any) -> CausalLMOutputWithPast:
-        return self.forward(**inputs)
+    @property
+    def device(self) -> torch.device:
+        return self._memory.layers[0].keys.device
 
-    def can_generate(self) -> bool:
-        return True
-
-    @staticmethod
-    def is_remote_code() -> bool:
-        return False
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._memory.layers[0].keys.dtype
 
     def forward(
         self, input_ids: Tensor, past_key_values: Cache, logits_to_keep: int = 0, **_: Any
     ) -> CausalLMOutputWithPast:
         """Logits (B, T, V) of ids (B, T), behind the cache's tokens: first the query's, whose row has its images."""
-        done = past_key_values.get_seq_length()
-        hidden = self._run(input_ids, done, past_key_values)[:, -logits_to_keep:]
+        hidden = self._run(input_ids, past_key_values)[:, -logits_to_keep:]
         logits = self._backbone.logits(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
-        return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
+        return CausalLMOutputWithPast(logits=logits.expand(len(input_ids), -1, -1), past_key_values=past_key_values)
 
-    def _run(self, ids: Tensor, done: int, cache: Cache) -> Tensor:
+    def _run(self, ids: Tensor, cache: Cache) -> Tensor:
+        """Hidden states (B, T, C); of the query alone (1, T, C), for its rows are all the same."""
+        rows, done = len(ids), cache.get_seq_length()
+        ids = ids if done else ids[:1]
         batch, length = ids.shape
         mask = torch.ones(length, done + length, dtype=torch.bool, device=ids.device).tril(done).expand(batch, -1, -1)
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+            if not done:
+                cache.update(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1), layer)
+                return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values])
             keys, values = cache.update(k, v, layer)
             shared = [self._memory.layers[layer].key_values]
-            return attend(q, keys, values, scaling=scaling, shared=shared, own_mask=mask if done else None)
+            return attend(q, keys, values, scaling=scaling, shared=shared, own_mask=mask)
 
         prompt = self._row.part(done, done + length)
         embeds = prompt.embeds.expand(batch, -1, -1)

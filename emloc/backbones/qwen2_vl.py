@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -21,7 +21,7 @@ class Qwen2VL(Backbone):
     model_types = ("qwen2_vl",)
     model_class = AutoModelForImageTextToText
     processor_class = Qwen2VLImageProcessorPil
-    reads = ("images", "videos")
+    reads: ClassVar[tuple[str, ...]] = ("images", "videos")
 
     def read_chat(self) -> ChatFormat:
         return ChatFormat()
