@@ -1,7 +1,7 @@
 """Greedy answers of a batch of queries on one shared memory."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,8 +14,6 @@ from emloc.rows import Row, RowBatch, concatenate
 
 class Answerer(Protocol):
     """What answering needs of a model (every `Backbone` has it)."""
-
-    tokenizer: Any
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -30,14 +28,22 @@ class Answerer(Protocol):
     def empty_memory(self) -> Memory:
         """A memory of nothing."""
 
+    def check_positions(self, count: int) -> None:
+        """UserError if a context with its query is longer than the model was made for."""
+
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings (T, C) of ids (T,)."""
 
-    def run_layers(self, hidden: Tensor, positions: Tensor, attention: LayerAttention) -> Tensor:
+    def run_layers(
+        self, hidden: Tensor, positions: Tensor, attention: LayerAttention, *, added: Tensor | None = None
+    ) -> Tensor:
         """Hidden states (B, T, C) before the final norm, from the input of the lowest layer."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits (N, V) of hidden states (N, C)."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer's tokens."""
 
 
 def query_rows(backbone: Answerer, queries: Sequence[Query], memory: Memory) -> list[Row]:
@@ -60,7 +66,7 @@ def answer_batch(
 def answer_rows(backbone: Answerer, rows: Sequence[Row], memory: Memory, *, max_new_tokens: int) -> list[str]:
     """Greedy answers of encoded queries, run behind the memory as one batch."""
     tokens = generate(backbone, rows, memory, max_new_tokens=max_new_tokens)
-    return [backbone.tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
+    return [backbone.decode(ids) for ids in tokens]
 
 
 @torch.inference_mode()
@@ -94,7 +100,9 @@ class _Decoder:
         device = self._batch.lengths.device
         columns = torch.arange(self._batch.embeds.shape[1], device=device)
         self._visible = columns < self._batch.lengths[:, None]  # (B, T)
-        self._next = torch.tensor([row.span + memory.offset for row in rows], device=device)  # (B,)
+        ends = [row.span + memory.offset for row in rows]
+        backbone.check_positions(max(ends))
+        self._next = torch.tensor(ends, device=device)  # (B,)
 
     def start(self) -> Tensor:
         """Run the rows; hidden state (B, C) of every row's last token."""
@@ -103,7 +111,8 @@ class _Decoder:
             self._own.append((k, v))
             return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values])
 
-        return self._batch.last(self._backbone.run_layers(self._batch.embeds, self._batch.positions, attention))
+        batch = self._batch
+        return batch.last(self._backbone.run_layers(batch.embeds, batch.positions, attention, added=batch.added))
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token (B,) to every row; hidden state (B, C)."""

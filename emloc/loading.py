@@ -1,18 +1,14 @@
 """From a checkpoint's name or folder to a backbone, with one sentence for everything that can be wrong with it."""
 
 import json
-from collections.abc import Iterator
-from functools import cache
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig
 
-from emloc import backbones
+from emloc.backbones import family_for
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError, nearest
 
@@ -48,7 +44,9 @@ def load_backbone(
     if number_type == "auto" and place.type == "cpu":
         number_type = torch.float32
     parts = _attempt(source, lambda: family.load(source, number_type))
-    backbone = family(*parts, label_words=_attempt(source, lambda: _label_words(source)))
+    label_words = _attempt(source, lambda: _label_words(source))
+    backbone = family(*parts, label_words=label_words)
+    backbone.check_tokenizer()
     backbone.model.to(place)
     if visual_tokens is not None:
         backbone.set_visual_tokens(visual_tokens)
@@ -85,29 +83,7 @@ def _family(source: str | Path) -> Any:
     if _is_folder(source) and not (Path(source) / "config.json").is_file():
         state = "has no config.json" if Path(source).is_dir() else "does not exist"
         raise UserError(f"Expected a checkpoint folder in Hugging Face format, but {source} {state}.")
-    model_type = _attempt(source, lambda: AutoConfig.from_pretrained(source)).model_type
-    known = families()
-    if model_type not in known:
-        names = ", ".join(sorted(known))
-        raise UserError(
-            f"Expected a checkpoint of a supported family ({names}), but {source} is {model_type!r}."
-            f"{nearest(str(model_type), known)}"
-        )
-    return known[model_type]
-
-
-@cache
-def families() -> dict[str, type[Backbone]]:
-    """The backbone class for every model type that can be read: each file of `emloc.backbones` names its own."""
-    return {model_type: family for family in _family_classes() for model_type in family.model_types}
-
-
-def _family_classes() -> Iterator[type[Backbone]]:
-    for found in iter_modules(backbones.__path__):
-        name = f"{backbones.__name__}.{found.name}"
-        members = vars(import_module(name)).values()
-        own = (item for item in members if isinstance(item, type) and item.__module__ == name)
-        yield from (item for item in own if issubclass(item, Backbone) and "model_types" in vars(item))
+    return family_for(_attempt(source, lambda: AutoConfig.from_pretrained(source)).model_type, source)
 
 
 def _is_folder(source: str | Path) -> bool:

@@ -39,7 +39,8 @@ def prefill(backbone: Backbone, row: Row, memory: Memory, *, tail: int = 0) -> C
         queries.append(q[0, :, max(0, q.shape[2] - tail) :].clone() if tail else q[0, :, :0])
         return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
 
-    backbone.run_layers(row.embeds[None], row.positions[:, None] + memory.offset, attention)
+    added = None if row.added is None else row.added[:, None]
+    backbone.run_layers(row.embeds[None], row.positions[:, None] + memory.offset, attention, added=added)
     index = torch.arange(len(row), dtype=torch.int32, device=row.ids.device) + memory.tokens_seen
     layers = tuple(MemoryLayer(k, v, index.expand(k.shape[0], -1)) for k, v in taken)
     return Chunk(layers, row, memory.offset + row.span, tuple(queries))
@@ -50,7 +51,7 @@ def run_rows(backbone: Backbone, batch: RowBatch, memory: Memory, *, inputs: lis
 
     `inputs` collects the input (B, T, C) of every layer.
     """
-    return backbone.run_layers(batch.embeds, batch.positions, _over(memory), inputs=inputs)
+    return backbone.run_layers(batch.embeds, batch.positions, _over(memory), inputs=inputs, added=batch.added)
 
 
 def _over(memory: Memory) -> LayerAttention:
@@ -85,7 +86,7 @@ def layer_divergences(backbone: Backbone, rows: Sequence[Row], full: Memory, pru
     reference = backbone.logits(run_rows(backbone, batch, full, inputs=inputs)[batch.answers])
     found = []
     for start, hidden in enumerate(inputs):
-        last = backbone.run_layers(hidden, batch.positions, _over(pruned), start=start)
+        last = backbone.run_layers(hidden, batch.positions, _over(pruned), start=start, added=batch.added)
         found.append(js_divergence(reference, backbone.logits(last[batch.answers])).item())
     return found
 
@@ -137,8 +138,11 @@ class Probe:
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
             return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, kept[layer]])
 
+        batch = self._batch
         return self._logits(
-            self._backbone.run_layers(self._inputs[start], self._batch.positions, attention, start=start, inputs=inputs)
+            self._backbone.run_layers(
+                self._inputs[start], batch.positions, attention, start=start, inputs=inputs, added=batch.added
+            )
         )
 
     def adopt(self, start: int, inputs: Sequence[Tensor]) -> None:
@@ -156,8 +160,10 @@ class Probe:
             self.attention.append(mass)
             return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, chunk[layer]])
 
-        hidden = self._backbone.run_layers(self._batch.embeds, self._batch.positions, attention, inputs=self._inputs)
-        return self._logits(hidden)
+        batch = self._batch
+        return self._logits(
+            self._backbone.run_layers(batch.embeds, batch.positions, attention, inputs=self._inputs, added=batch.added)
+        )
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self._backbone.logits(hidden[self._compared])

@@ -57,22 +57,50 @@ class Piece:
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """The ChatML layout of the Qwen families (the layout of the public reference, see `tests/emloc/test_prompt.py`).
+    """The texts around system message, visual, question and answer; special tokens in them are read as such.
 
-    The visual stands first in the user turn, followed by the question without a separator.
+    The defaults are the ChatML layout of Qwen2-VL (that of the public reference, see `tests/emloc/test_prompt.py`): the
+    visual comes first in the user turn, followed by the question without a separator. Other families take their texts
+    from the checkpoint's chat template.
+
+    Attributes
+    ----------
+    system
+        The system message. It is user text: markers in it are plain characters.
+    visual_header
+        In place of `user_open` where the turn has a visual; None: the same.
+    user_close
+        What follows a question, up to the token that predicts the first token of its answer.
+    answer_open
+        The token that predicts the first token of an answer.
+    prompt
+        What follows a question that is to be answered; None: `user_close` and `answer_open`.
     """
 
     system: str = "You are a helpful assistant."
+    system_open: str = "<|im_start|>system\n"
+    system_close: str = "<|im_end|>\n"
+    user_open: str = "<|im_start|>user\n"
+    visual_header: str | None = None
     image_open: str = "<|vision_start|>"
     image_token: str = "<|image_pad|>"
     video_token: str = "<|video_pad|>"
     image_close: str = "<|vision_end|>"
-    turn_open: str = "<|im_start|>"
+    user_close: str = "<|im_end|>\n<|im_start|>assistant"
+    answer_open: str = "\n"
+    prompt: str | None = None
     turn_close: str = "<|im_end|>"
+    turn_end: str = "\n"
+
+    @property
+    def answer_indent(self) -> str:
+        """The spaces that every answer begins with: tokenizers join them to the answer's first word."""
+        return _spaces_behind(self.answer_open)
 
     def system_turn(self) -> list[Piece]:
-        """The system turn; it opens a context, or a query that has no context."""
-        return [Piece(f"{self.turn_open}system\n"), Piece(self.system, literal=True), Piece(f"{self.turn_close}\n")]
+        """The system turn; it opens a context, or a query that has no context. Some formats have none."""
+        pieces = [Piece(self.system_open), Piece(self.system, literal=True), Piece(self.system_close)]
+        return [piece for piece in pieces if piece.text]
 
     def render(self, item: Demonstration | Query) -> list[Piece]:
         """The turns of a demonstration or of a query."""
@@ -84,10 +112,10 @@ class ChatFormat:
         return [
             *self.opening(item),
             *self._question(item),
-            Piece("\n", answer),
-            Piece(item.answer, answer, literal=True),
+            Piece(self.user_close),
+            *_text_behind(Piece(self.answer_open, answer), item.answer),
             Piece(self.turn_close, answer),
-            Piece("\n"),
+            *([Piece(self.turn_end)] if self.turn_end else []),
         ]
 
     def query(self, item: Query) -> list[Piece]:
@@ -96,21 +124,38 @@ class ChatFormat:
 
     def opening(self, item: Demonstration | Query) -> list[Piece]:
         """The user turn up to its question: the user's header and the visual."""
-        return [Piece(f"{self.turn_open}user\n"), *self._visual(item)]
+        header = self.user_open if item.visual is None or self.visual_header is None else self.visual_header
+        return [Piece(header.rstrip(" ") if item.visual is None else header), *self._visual(item)]
 
     def tail(self, item: Query) -> list[Piece]:
         """What follows `opening` in a query: the question and the opening of the assistant's answer."""
-        return [*self._question(item), Piece("\n")]
+        if self.prompt is not None:
+            return [*self._question(item), Piece(self.prompt)]
+        return [*self._question(item), Piece(self.user_close), Piece(self.answer_open.rstrip(" "))]
 
     def _question(self, item: Demonstration | Query) -> list[Piece]:
-        """The question, up to and including the word "assistant"; the newline after it already predicts the answer."""
-        return [Piece(item.question, literal=True), Piece(f"{self.turn_close}\n{self.turn_open}assistant")]
+        """The question; the spaces that end the header before it go with it."""
+        before = self.user_open if item.visual is None else self.image_close
+        return [Piece(_spaces_behind(before) + item.question, literal=True)]
 
     def _visual(self, item: Demonstration | Query) -> list[Piece]:
         if item.visual is None:
             return []
         token = self.video_token if isinstance(item.visual, Video) else self.image_token
-        return [Piece(self.image_open), Piece(token, TokenKind.IMAGE), Piece(self.image_close)]
+        parts = [Piece(self.image_open), Piece(token, TokenKind.IMAGE), Piece(self.image_close.rstrip(" "))]
+        return [piece for piece in parts if piece.text]
+
+
+def _text_behind(header: Piece, text: str) -> list[Piece]:
+    """A header and user text behind it. Spaces at the header's end go with the text, as tokenizers have it."""
+    return [
+        Piece(header.text.rstrip(" "), header.kind),
+        Piece(_spaces_behind(header.text) + text, header.kind, literal=True),
+    ]
+
+
+def _spaces_behind(header: str) -> str:
+    return header[len(header.rstrip(" ")) :]
 
 
 def load_frames(visual: Visual) -> Iterator[Image.Image]:

@@ -21,6 +21,7 @@ class Row:
     kinds: Tensor  # (T,) uint8, see TokenKind
     positions: Tensor  # (P, T) int64, P = position axes: 3 with mRoPE, otherwise 1
     embeds: Tensor  # (T, C)
+    added: Tensor | None = None  # (K, T, C), what is added behind each of the lowest K layers (Qwen3-VL's deepstack)
 
     def __len__(self) -> int:
         return self.ids.shape[0]
@@ -32,7 +33,8 @@ class Row:
     def part(self, start: int, stop: int) -> "Row":
         """The row's tokens from `start` to before `stop`, at their positions in the row."""
         at = slice(start, stop)
-        return Row(self.ids[at], self.kinds[at], self.positions[:, at], self.embeds[at])
+        added = None if self.added is None else self.added[:, at]
+        return Row(self.ids[at], self.kinds[at], self.positions[:, at], self.embeds[at], added)
 
     @property
     def answers(self) -> Tensor:
@@ -42,7 +44,7 @@ class Row:
     @property
     def span(self) -> int:
         """Positions taken: the next turn starts here. Smaller than the token count where mRoPE folds an image."""
-        return int(self.positions.max()) + 1
+        return int(self.positions.max()) + 1 if len(self) else 0
 
 
 def concatenate(rows: Sequence[Row]) -> Row:
@@ -56,6 +58,7 @@ def concatenate(rows: Sequence[Row]) -> Row:
         torch.cat([row.kinds for row in rows]),
         torch.cat(positions, dim=1),
         torch.cat([row.embeds for row in rows]),
+        None if rows[0].added is None else torch.cat([row.added for row in rows if row.added is not None], dim=1),
     )
 
 
@@ -82,6 +85,7 @@ class RowBatch:
     positions: Tensor  # (P, B, T)
     lengths: Tensor  # (B,) int64
     answers: Tensor  # (B, T) bool, False on padding
+    added: Tensor | None = None  # (K, B, T, C), see `Row`
 
     @classmethod
     def stack(cls, rows: Sequence[Row], *, offset: int = 0) -> "RowBatch":
@@ -91,7 +95,12 @@ class RowBatch:
         answers = torch.nn.utils.rnn.pad_sequence([row.answers for row in rows], batch_first=True)
         lengths = torch.tensor([len(row) for row in rows], device=embeds.device)
         stacked = torch.nn.utils.rnn.pad_sequence(positions, batch_first=True)
-        return cls(embeds, stacked.permute(2, 0, 1), lengths, answers)
+        return cls(embeds, stacked.permute(2, 0, 1), lengths, answers, cls._stack_added(rows))
+
+    @staticmethod
+    def _stack_added(rows: Sequence[Row]) -> Tensor | None:
+        added = [row.added.transpose(0, 1) for row in rows if row.added is not None]
+        return torch.nn.utils.rnn.pad_sequence(added, batch_first=True).permute(2, 0, 1, 3) if added else None
 
     def last(self, hidden: Tensor) -> Tensor:
         """The vectors (B, C) of every row's last real token, out of (B, T, C)."""

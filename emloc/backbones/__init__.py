@@ -1,1 +1,39 @@
-"""One file per model family; `base.py` says what a backbone is."""
+"""Model families on stock transformers: `base` says what one must offer; one file each, found by its `model_types`.
+
+Read `decoder` (running decoder layers), `base` (encoding and answering), `templates` (chat formats), then a family.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from emloc.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from emloc.backbones.base import Backbone
+
+
+@cache
+def families() -> "dict[str, type[Backbone]]":
+    """The backbone class for every model type that can be read: each file of this package names its own."""
+    return {model_type: family for family in _family_classes() for model_type in family.model_types}
+
+
+def family_for(model_type: str, source: object) -> "type[Backbone]":
+    """The family of a checkpoint with this model type; UserError, naming `source`, if there is none."""
+    known = families()
+    if model_type not in known:
+        raise UserError(
+            f"Expected a checkpoint of a supported family ({', '.join(sorted(known))}), but {source} is "
+            f"{model_type!r}.{nearest(model_type, known)}"
+        )
+    return known[model_type]
+
+
+def _family_classes() -> "Iterator[type[Backbone]]":
+    for found in iter_modules(__path__):
+        name = f"{__name__}.{found.name}"
+        members = vars(import_module(name)).values()
+        yield from (item for item in members if getattr(item, "__module__", "") == name and "model_types" in vars(item))

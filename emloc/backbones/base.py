@@ -1,94 +1,113 @@
-"""What a model family must offer, and what all families share: encoding turns and running decoder layers.
-
-Only the files of this package know transformers' internals.
-"""
+"""What a model family must offer, and what all families share: encoding turns and answering."""
 
 import functools
-import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from torch import Tensor
+from transformers import AutoTokenizer
 
 from emloc.answering import answer_batch
-from emloc.attention import LayerAttention
+from emloc.backbones import family_for
+from emloc.backbones.decoder import Decoder
+from emloc.backbones.generation import generate
+from emloc.backbones.templates import read_template
 from emloc.errors import UserError
-from emloc.memory import Memory, MemoryLayer
+from emloc.memory import Memory
 from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, load_frames
 from emloc.rows import Row
-
-_ATTENTION_NAME = "emloc"
-_VOCABULARY_BLOCK = 16384  # rows of the output matrix turned to float32 at a time
+from emloc.video import Video
 
 
-class Backbone(ABC):
+class Backbone(Decoder):
     """A stock transformers model with its tokenizer and image processor.
 
     Attributes
     ----------
-    layer_forwards
-        Decoder layers run so far (a batch counts once): the cost that methods are compared by.
     label_words
         The only answers a miniature model knows, each one token; None for models that answer any text.
     """
 
     model_types: ClassVar[tuple[str, ...]]  # of the checkpoints this family reads
-    chat: ClassVar[ChatFormat] = ChatFormat()
+    model_class: ClassVar[Any]  # of transformers, to load them with
+    processor_class: ClassVar[Any] = None  # the PIL image processor: others want torchvision
+    reads: ClassVar[tuple[str, ...]] = ()  # besides text: "images", "videos"
     steps_per_batch: ClassVar[int] = 16  # images, or temporal steps of videos, that the vision tower sees at once
 
     def __init__(
         self, model: Any, tokenizer: Any, image_processor: Any, *, label_words: tuple[str, ...] | None = None
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
+        super().__init__(model)
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.label_words = label_words
-        self.layer_forwards = 0
         self._piece_ids = functools.cache(self._tokenise)
+
+    @classmethod
+    def load(cls, source: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any, Any]:
+        """Model, tokenizer and image processor of a checkpoint; UserError if weights are missing."""
+        # Composed here: AutoProcessor wants torchvision, for video. The weights, which take long, come last.
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer.chat_template = read_template(source, tokenizer)
+        processor = cls.processor_class.from_pretrained(source) if cls.processor_class else None
+        model, info = cls.model_class.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        if info["missing_keys"] or info["mismatched_keys"]:
+            missing = sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])])
+            raise UserError(
+                f"Expected complete weights at {source}, but {len(missing)} tensors are missing or of another shape "
+                f"({missing[0]}, ...); download the checkpoint again."
+            )
+        return model.requires_grad_(False), tokenizer, processor
+
+    @staticmethod
+    def from_model(model: Any, tokenizer: Any, image_processor: Any = None) -> "Backbone":
+        """A backbone of a model that is loaded already; its family is that of `model.config.model_type`.
+
+        The model is switched to evaluation; its weights stay where and as they are.
+
+        Parameters
+        ----------
+        tokenizer
+            With the chat template that the model was trained with (for some families that of the processor).
+        image_processor
+            The PIL image processor of a family that reads images.
+
+        Raises
+        ------
+        UserError
+            If the family is not supported, or its image processor is missing.
+        """
+        family = family_for(model.config.model_type, f"this {type(model).__name__}")
+        if family.processor_class is not None and image_processor is None:
+            raise UserError(
+                f"Expected an image processor, for {model.config.model_type} reads images, but got none; pass a "
+                f"{family.processor_class.__name__}."
+            )
+        backbone = family(model, tokenizer, image_processor)
+        backbone.check_tokenizer()
+        return backbone
 
     # -- what a family provides
 
-    @classmethod
     @abstractmethod
-    def load(cls, source: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any, Any]:
-        """Model, tokenizer and image processor of a checkpoint; UserError if weights are missing."""
+    def read_chat(self) -> ChatFormat:
+        """How turns are written: the family's own format, or that of the tokenizer's chat template."""
 
     @abstractmethod
     def set_visual_tokens(self, count: int) -> None:
-        """Resize every image, and every temporal step of a video, to about `count` tokens; the aspect ratio stays."""
+        """Resize every image, and every temporal step of a video, to about `count` tokens; the aspect ratio stays.
+
+        UserError if a model always uses another number.
+        """
 
     @property
-    @abstractmethod
-    def text_config(self) -> Any:
-        """The decoder's configuration."""
-
-    @property
-    @abstractmethod
-    def layers(self) -> nn.ModuleList:
-        """Decoder layers, bottom to top."""
-
-    @abstractmethod
-    def embed(self, ids: Tensor) -> Tensor:
-        """Token embeddings (T, C) of ids (T,)."""
-
-    @abstractmethod
-    def rotation(self, hidden: Tensor, positions: Tensor) -> Any:
-        """What the layers take as `position_embeddings` for positions (P, B, T)."""
-
-    @abstractmethod
-    def final_norm(self, hidden: Tensor) -> Tensor:
-        """The norm in front of the output matrix."""
-
-    @property
-    @abstractmethod
     def frames_per_step(self) -> int:
         """Frames of a video that share their visual tokens: one temporal step."""
+        return 1
 
     @abstractmethod
     def visual_features(self, visuals: Iterable[Iterable[Image.Image]]) -> Iterator[tuple[Tensor, Any]]:
@@ -97,31 +116,16 @@ class Backbone(ABC):
         The features are in reading order, those of a video step after step; an image is one step.
         """
 
-    @abstractmethod
     def positions(self, kinds: Tensor, grids: Sequence[Any]) -> Tensor:
-        """Positions (P, T) from 0 of a row with these token kinds (T,) and grids of its visuals."""
+        """Positions (P, T) from 0 of a row with these token kinds (T,) and grids of its visuals; here one by one."""
+        return torch.arange(len(kinds))[None]
 
     # -- facts
 
-    @property
-    def n_layers(self) -> int:
-        """Number of decoder layers."""
-        return len(self.layers)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.output_matrix.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the weights and of the memory."""
-        return self.output_matrix.dtype
-
-    @property
-    def output_matrix(self) -> Tensor:
-        """(V, C), the weights that turn hidden states into logits."""
-        return self.model.get_output_embeddings().weight
+    @functools.cached_property
+    def chat(self) -> ChatFormat:
+        """How turns are written."""
+        return self.read_chat()
 
     @functools.cached_property
     def end_ids(self) -> frozenset[int]:
@@ -129,24 +133,6 @@ class Backbone(ABC):
         named = self.model.generation_config.eos_token_id
         named = [] if named is None else [named] if isinstance(named, int) else named
         return frozenset([*named, *self._piece_ids(self.chat.turn_close, False)])
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Identifies weights and architecture, the same for every dtype and device they are loaded in."""
-        config = self.text_config
-        digest = hashlib.sha256(f"{config.model_type}/{config.num_hidden_layers}/{config.num_key_value_heads}".encode())
-        for weight in (*self.layers[0].parameters(), *self.layers[-1].parameters()):
-            sample = weight.detach().flatten()[:256].to("cpu", torch.bfloat16)
-            digest.update(sample.view(torch.int16).numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    def empty_memory(self) -> Memory:
-        """A memory of nothing, at position 0."""
-        config = self.text_config
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        entries = torch.empty(config.num_key_value_heads, 0, head_dim, device=self.device, dtype=self.dtype)
-        index = torch.empty(config.num_key_value_heads, 0, device=self.device, dtype=torch.int32)
-        return Memory((MemoryLayer(entries, entries, index),) * self.n_layers, 0, 0, self.fingerprint)
 
     # -- encoding
 
@@ -158,7 +144,7 @@ class Backbone(ABC):
 
     @torch.inference_mode()
     def system_row(self) -> Row:
-        """The system turn, which opens a context or a query without context."""
+        """The system turn, which opens a context or a query without context; empty where the format has none."""
         return self._row(self.chat.system_turn(), iter(()))
 
     @torch.inference_mode()
@@ -172,7 +158,29 @@ class Backbone(ABC):
         return self._row(self.chat.tail(query), iter(()))
 
     def _features(self, items: Sequence[Demonstration | Query]) -> Iterator[tuple[Tensor, Any]]:
+        for item in items:
+            self._check_visual(item)
         return self.visual_features(load_frames(item.visual) for item in items if item.visual is not None)
+
+    def _check_visual(self, item: Demonstration | Query) -> None:
+        """UserError if the model does not read what the item shows."""
+        what = "videos" if isinstance(item.visual, Video) else "images"
+        if item.visual is not None and what not in self.reads:
+            readable = " and ".join(("text", *self.reads))
+            raise UserError(
+                f"Expected a model that reads {what}, but {self.model.config.model_type} reads {readable} only; choose "
+                f"another model, or questions without {what}."
+            )
+
+    def check_tokenizer(self) -> None:
+        """UserError if the tokenizer has no chat format, or writes an image by another token than the model knows."""
+        token = self.chat.image_token
+        known = getattr(self.model.config, "image_token_id", None)
+        if "images" in self.reads and self._piece_ids(token, False) != [known]:
+            raise UserError(
+                f"Expected a tokenizer that writes {token} as token {known}, as the model has it, but this one writes "
+                f"{self._piece_ids(token, False)}; use the tokenizer of the same checkpoint."
+            )
 
     def _row(self, pieces: Sequence[Piece], visuals: Iterator[tuple[Tensor, Any]]) -> Row:
         """A row of the pieces; takes one of `visuals` for each that stands for one."""
@@ -184,11 +192,23 @@ class Backbone(ABC):
                 piece_ids = piece_ids * shown[-1][0].shape[0]
             ids += piece_ids
             kinds += [int(piece.kind)] * len(piece_ids)
-        return self.build_row(torch.tensor(ids), torch.tensor(kinds, dtype=torch.uint8), shown)
+        return self.build_row(torch.tensor(ids, dtype=torch.int64), torch.tensor(kinds, dtype=torch.uint8), shown)
 
     def build_row(self, ids: Tensor, kinds: Tensor, visuals: Sequence[tuple[Tensor, Any]]) -> Row:
-        """A row from ids (T,), kinds (T,) and the features of its visuals, in order."""
+        """A row from ids (T,), kinds (T,) and the features of its visuals, in order.
+
+        Raises
+        ------
+        UserError
+            If there are more or fewer visual tokens than features.
+        """
         embeds = self.embed(ids.to(self.device))
+        tokens, features = int((kinds == TokenKind.IMAGE).sum()), sum(len(each) for each, _ in visuals)
+        if tokens != features:
+            raise UserError(
+                f"Expected one visual token for every feature of the images, but a row has {tokens} tokens for "
+                f"{features} features of {len(visuals)} visuals; write each image once, where it belongs."
+            )
         if visuals:
             embeds = embeds.clone()
             embeds[(kinds == TokenKind.IMAGE).to(self.device)] = torch.cat([f for f, _ in visuals]).to(embeds)
@@ -221,64 +241,12 @@ class Backbone(ABC):
 
     def answer_ids(self, text: str) -> list[int]:
         """The token ids of an answer and of the end of its turn, as a demonstration has them."""
-        return self._piece_ids(text, True) + self._piece_ids(self.chat.turn_close, False)
+        return self._piece_ids(self.chat.answer_indent + text, True) + self._piece_ids(self.chat.turn_close, False)
 
-    # -- running layers
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer's tokens, without the spaces that the chat format puts in front of answers."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).removeprefix(self.chat.answer_indent)
 
-    @contextmanager
-    def attention_override(self) -> Iterator[None]:
-        """Route this decoder's attention to the `emloc` argument of its layers; everything is restored on exit.
-
-        transformers looks attention functions up by name in a registry. The name lives there, and in this model's
-        configuration, only inside the block; other models and this one's vision tower are never touched.
-        """
-        config = self.text_config
-        before = config._attn_implementation
-        ALL_ATTENTION_FUNCTIONS[_ATTENTION_NAME] = _attention_door
-        config._attn_implementation = _ATTENTION_NAME
-        try:
-            yield
-        finally:
-            config._attn_implementation = before
-            ALL_ATTENTION_FUNCTIONS.pop(_ATTENTION_NAME, None)
-
-    @torch.inference_mode()
-    def run_layers(
-        self,
-        hidden: Tensor,  # (B, T, C), input of layer `start`
-        positions: Tensor,  # (P, B, T)
-        attention: LayerAttention,
-        *,
-        start: int = 0,
-        inputs: list[Tensor] | None = None,
-    ) -> Tensor:
-        """Run layers `start`..L-1 and return (B, T, C) before the final norm; `inputs` collects each layer's input."""
-        rotation = self.rotation(hidden, positions)
-        with self.attention_override():
-            for layer in self.layers[start:]:
-                if inputs is not None:
-                    inputs.append(hidden)
-                hidden = layer(hidden, attention_mask=None, position_embeddings=rotation, emloc=attention)
-                self.layer_forwards += 1
-        return hidden
-
-    @torch.inference_mode()
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Float32 logits (N, V) of hidden states (N, C) before the final norm.
-
-        Products are formed in float32 whatever the weights' type: divergences near delta are decided by them.
-        """
-        normed = self.final_norm(hidden).float()
-        blocks = self.output_matrix.split(_VOCABULARY_BLOCK)
-        return torch.cat([normed @ block.float().T for block in blocks], dim=-1)
-
-
-def _attention_door(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: Tensor | None, *, scaling: float, **extra: Any
-) -> tuple[Tensor, None]:
-    """The function that transformers' attention modules call inside `attention_override`."""
-    if getattr(module, "sliding_window", None) is not None:  # Llama's attention has no such attribute
-        raise UserError(
-            "Expected a model with full attention, but this layer uses a sliding window; choose another model."
-        )
-    return extra["emloc"](module.layer_idx, query, key, value, scaling), None
+    def generate(self, query: Query, memory: Memory | None = None, **settings: Any) -> Any:
+        """Tokens of answers to one query, by transformers' own generation: see `emloc.backbones.generation`."""
+        return generate(self, query, memory, **settings)

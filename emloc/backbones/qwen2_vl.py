@@ -3,57 +3,39 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
+from torch import Tensor
+from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from emloc.backbones.base import Backbone
-from emloc.errors import UserError
-from emloc.prompt import TokenKind
+from emloc.prompt import ChatFormat, TokenKind
 
 
 class Qwen2VL(Backbone):
     """Positions are three-axis mRoPE: a visual's tokens share few positions, text advances all axes alike."""
 
     model_types = ("qwen2_vl",)
+    model_class = AutoModelForImageTextToText
+    processor_class = Qwen2VLImageProcessorPil
+    reads: ClassVar[tuple[str, ...]] = ("images", "videos")
 
-    @classmethod
-    def load(cls, source: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any, Any]:
-        # The tokenizer and the PIL image processor are composed here: AutoProcessor wants torchvision, for video.
-        model, info = Qwen2VLForConditionalGeneration.from_pretrained(source, dtype=dtype, output_loading_info=True)
-        if info["missing_keys"] or info["mismatched_keys"]:
-            missing = sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])])
-            raise UserError(
-                f"Expected complete weights at {source}, but {len(missing)} tensors are missing or of another shape "
-                f"({missing[0]}, ...); download the checkpoint again."
-            )
-        return model, AutoTokenizer.from_pretrained(source), Qwen2VLImageProcessorPil.from_pretrained(source)
+    def read_chat(self) -> ChatFormat:
+        return ChatFormat()
 
     def set_visual_tokens(self, count: int) -> None:
         edge = self.image_processor.patch_size * self.image_processor.merge_size
         self.image_processor.size = {"shortest_edge": count * edge**2, "longest_edge": count * edge**2}
 
     @property
-    def text_config(self) -> Any:
-        return self.model.config.text_config
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        return self.model.model.language_model.layers
-
-    def embed(self, ids: Tensor) -> Tensor:
-        return self.model.get_input_embeddings()(ids)
+    def decoder(self) -> Any:
+        return self.model.model.language_model
 
     def rotation(self, hidden: Tensor, positions: Tensor) -> Any:
-        return self.model.model.language_model.rotary_emb(hidden, positions)
-
-    def final_norm(self, hidden: Tensor) -> Tensor:
-        return self.model.model.language_model.norm(hidden)
+        return self.decoder.rotary_emb(hidden, positions)
 
     @property
     def frames_per_step(self) -> int:

@@ -94,6 +94,8 @@ class _Loop:
     def run(self) -> Trace:
         """All chunks, and what the deciding and the measuring took."""
         self._decider.check(self._total)
+        taken = sum(turn.span for given in self._inputs for turn in given.turns)
+        self._backbone.check_positions(self._before.offset + taken)
         with self._clock() as everything:
             for number, chunk in enumerate(self._inputs, start=1):
                 self._add(chunk)
@@ -202,4 +204,4 @@ def _select(layers: Sequence[MemoryLayer], kept: Kept) -> list[MemoryLayer]:
 
 
 def _without_embeddings(row: Row) -> Row:
-    return replace(row, embeds=row.embeds.new_empty(len(row), 0))
+    return replace(row, embeds=row.embeds.new_empty(len(row), 0), added=None)

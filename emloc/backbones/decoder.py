@@ -1,0 +1,203 @@
+"""Running a model's decoder layers with attention of our own; what all families share of it.
+
+Only the files of this package know transformers' internals.
+"""
+
+import functools
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from emloc.attention import LayerAttention
+from emloc.errors import UserError
+from emloc.memory import Memory, MemoryLayer
+
+_ATTENTION_NAME = "emloc"
+_VOCABULARY_BLOCK = 16384  # rows of the output matrix turned to float32 at a time
+_CHANGING_ROTATIONS = ("dynamic", "longrope")  # their angles depend on how long the text is so far
+
+
+class Decoder(ABC):
+    """A stock transformers model, layer by layer.
+
+    Attributes
+    ----------
+    layer_forwards
+        Decoder layers run so far (a batch counts once): the cost that methods are compared by.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval()
+        self.layer_forwards = 0
+        _check_layers(self)
+
+    # -- what a family provides
+
+    @property
+    @abstractmethod
+    def decoder(self) -> Any:
+        """The transformers module with `layers`, `norm` and `rotary_emb`."""
+
+    @property
+    def text_config(self) -> Any:
+        """The decoder's configuration."""
+        return self.model.config.get_text_config(decoder=True)
+
+    def rotation(self, hidden: Tensor, positions: Tensor) -> Any:
+        """What the layers take as `position_embeddings` for positions (P, B, T); here of the first axis."""
+        return self.decoder.rotary_emb(hidden, positions[0])
+
+    # -- facts
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Decoder layers, bottom to top."""
+        return self.decoder.layers
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self.layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.output_matrix.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights and of the memory."""
+        return self.output_matrix.dtype
+
+    @property
+    def output_matrix(self) -> Tensor:
+        """(V, C), the weights that turn hidden states into logits."""
+        return self.model.get_output_embeddings().weight
+
+    @property
+    def max_positions(self) -> int:
+        """Positions that the model was made for, with the stretch that its configuration asks for."""
+        config = self.text_config
+        rope = getattr(config, "rope_parameters", None) or {}
+        stretched = rope.get("factor", 1) * (rope.get("original_max_position_embeddings") or 0)
+        return max(config.max_position_embeddings, int(stretched))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Identifies weights and architecture, the same for every dtype and device they are loaded in."""
+        config = self.text_config
+        digest = hashlib.sha256(f"{config.model_type}/{config.num_hidden_layers}/{config.num_key_value_heads}".encode())
+        for weight in (*self.layers[0].parameters(), *self.layers[-1].parameters()):
+            sample = weight.detach().flatten()[:256].to("cpu", torch.bfloat16)
+            digest.update(sample.view(torch.int16).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def empty_memory(self) -> Memory:
+        """A memory of nothing, at position 0."""
+        config = self.text_config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        entries = torch.empty(config.num_key_value_heads, 0, head_dim, device=self.device, dtype=self.dtype)
+        index = torch.empty(config.num_key_value_heads, 0, device=self.device, dtype=torch.int32)
+        return Memory((MemoryLayer(entries, entries, index),) * self.n_layers, 0, 0, self.fingerprint)
+
+    def check_positions(self, count: int) -> None:
+        """UserError if a context with its query takes more positions than the model was made for."""
+        if count > self.max_positions:
+            raise UserError(
+                f"Expected at most {self.max_positions} positions, what this model was made for, but context and query "
+                f"take {count}; use fewer demonstrations, shorter ones, or fewer visual tokens per image."
+            )
+
+    # -- running layers
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token embeddings (T, C) of ids (T,)."""
+        return self.model.get_input_embeddings()(ids)
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """The norm in front of the output matrix."""
+        return self.decoder.norm(hidden)
+
+    @contextmanager
+    def attention_override(self) -> Iterator[None]:
+        """Route this decoder's attention to the `emloc` argument of its layers; everything is restored on exit.
+
+        transformers looks attention functions up by name in a registry. The name lives there, and in this model's
+        configuration, only inside the block; other models and this one's vision tower are never touched.
+        """
+        config = self.text_config
+        before = config._attn_implementation
+        ALL_ATTENTION_FUNCTIONS[_ATTENTION_NAME] = _attention_door
+        config._attn_implementation = _ATTENTION_NAME
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+            ALL_ATTENTION_FUNCTIONS.pop(_ATTENTION_NAME, None)
+
+    @torch.inference_mode()
+    def run_layers(
+        self,
+        hidden: Tensor,  # (B, T, C), input of layer `start`
+        positions: Tensor,  # (P, B, T)
+        attention: LayerAttention,
+        *,
+        start: int = 0,
+        inputs: list[Tensor] | None = None,
+        added: Tensor | None = None,  # (K, B, T, C)
+    ) -> Tensor:
+        """Run layers `start`..L-1 and return (B, T, C) before the final norm; `inputs` collects each layer's input.
+
+        `added` comes on top of the outputs of the lowest K layers, as far as they are run: inputs collected have it.
+        """
+        rotation = self.rotation(hidden, positions)
+        with self.attention_override():
+            for number, layer in enumerate(self.layers[start:], start=start):
+                if inputs is not None:
+                    inputs.append(hidden)
+                hidden = layer(hidden, attention_mask=None, position_embeddings=rotation, emloc=attention)
+                if added is not None and number < len(added):
+                    hidden = hidden + added[number]
+                self.layer_forwards += 1
+        return hidden
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Float32 logits (N, V) of hidden states (N, C) before the final norm.
+
+        Products are formed in float32 whatever the weights' type: divergences near delta are decided by them.
+        """
+        normed = self.final_norm(hidden).float()
+        blocks = self.output_matrix.split(_VOCABULARY_BLOCK)
+        return torch.cat([normed @ block.float().T for block in blocks], dim=-1)
+
+
+def _check_layers(decoder: Decoder) -> None:
+    """UserError if a layer forgets, or turns keys by angles that change later: both need the cache as a whole."""
+    # Llama's attention has no such attribute.
+    windows = [getattr(layer.self_attn, "sliding_window", None) for layer in decoder.layers]
+    narrow = [window for window in windows if window is not None and window < decoder.max_positions]
+    if narrow:
+        raise UserError(
+            f"Expected a model with full attention, but {len(narrow)} of its {len(windows)} layers use a sliding "
+            f"window of {min(narrow)} tokens; choose another model."
+        )
+    kind = (getattr(decoder.text_config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if kind in _CHANGING_ROTATIONS:
+        raise UserError(
+            f"Expected a model whose rotary angles are fixed, but rope_type={kind!r} changes them with the length of "
+            "the text; set rope_type to yarn or linear in its configuration, or choose another model."
+        )
+
+
+def _attention_door(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: Tensor | None, *, scaling: float, **extra: Any
+) -> tuple[Tensor, None]:
+    """The function that transformers' attention modules call inside `attention_override`."""
+    return extra["emloc"](module.layer_idx, query, key, value, scaling), None
