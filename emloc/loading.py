@@ -11,6 +11,7 @@ from transformers import AutoConfig
 from emloc.backbones import family_for
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError, nearest
+from emloc.smollm2 import smollm2
 
 TINY = Path(__file__).parent / "assets" / "tiny"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,7 +26,8 @@ def load_backbone(
     Parameters
     ----------
     name
-        `tiny` (the embedded model), a folder, or a name on the Hub such as `Qwen/Qwen2-VL-7B-Instruct`.
+        `tiny` (the embedded model), `smollm2` (see `emloc.smollm2`), a folder, or a name on the Hub such as
+        `Qwen/Qwen2-VL-7B-Instruct`.
     device
         `auto` (accelerator if there is one), `cpu`, `cuda`, `cuda:1`, `npu`, `mps`.
     dtype
@@ -38,7 +40,7 @@ def load_backbone(
     UserError
         If the checkpoint is missing, incomplete or of a family without a backbone, or the device is not there.
     """
-    source = TINY if name == "tiny" else name
+    source = _source(name)
     place, number_type = resolve_device(device), _resolve_dtype(dtype)
     family = _family(source)
     if number_type == "auto" and place.type == "cpu":
@@ -76,6 +78,13 @@ def _resolve_dtype(name: str) -> torch.dtype | str:
     if name != "auto" and name not in _DTYPES:
         raise UserError(f"Expected dtype to be auto, {', '.join(_DTYPES)}, but got {name!r}.{nearest(name, _DTYPES)}")
     return _DTYPES.get(name, "auto")
+
+
+def _source(name: str | Path) -> str | Path:
+    """The folder or the Hub's name that stands behind a name of ours."""
+    if name == "tiny":
+        return TINY
+    return _attempt(name, smollm2) if name == "smollm2" else name
 
 
 def _family(source: str | Path) -> Any:
