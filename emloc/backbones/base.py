@@ -52,6 +52,10 @@ class Backbone(Decoder):
         """Model, tokenizer and image processor of a checkpoint; UserError if weights are missing."""
         # Composed here: AutoProcessor wants torchvision, for video. The weights, which take long, come last.
         tokenizer = AutoTokenizer.from_pretrained(source)
+        if not tokenizer("a", add_special_tokens=False).input_ids:  # transformers makes an empty one without a word
+            raise UserError(
+                f"Expected a complete checkpoint, but {source} has no tokenizer (tokenizer.json); download it again."
+            )
         tokenizer.chat_template = read_template(source, tokenizer)
         processor = cls.processor_class.from_pretrained(source) if cls.processor_class else None
         model, info = cls.model_class.from_pretrained(source, dtype=dtype, output_loading_info=True)

@@ -211,7 +211,13 @@ _QWEN: dict[str, Any] = {
     ),
 }  # fmt: skip
 _QWEN2_VISION = {"embed_dim": 32, "hidden_size": 64}
-_QWEN25_VISION = {"intermediate_size": 48, "window_size": 16, "out_hidden_size": 64, "fullatt_block_indexes": [1]}
+_QWEN25_VISION = {
+    "intermediate_size": 48,
+    "window_size": 16,
+    "tokens_per_second": 4,
+    "out_hidden_size": 64,
+    "fullatt_block_indexes": [1],
+}
 _QWEN3_VISION = {
     "intermediate_size": 48, "out_hidden_size": 64, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1],
 }  # fmt: skip

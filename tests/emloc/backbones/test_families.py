@@ -11,7 +11,7 @@ from emloc import Demonstration, EMLoC, Memory, NoPruning, Query, UserError
 from emloc.answering import generate, query_rows
 from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
-from emloc.passes import run_rows
+from emloc.passes import Probe, prefill, run_rows
 from emloc.prompt import TokenKind
 from emloc.rows import RowBatch, concatenate
 from tests.support.families import FAMILIES, Family
@@ -151,6 +151,15 @@ def stock_logits(family: Family, backbone: Backbone, demo: Demonstration, memory
 def causal(length: int, before: int) -> Tensor:
     """(1, 1, T, before + T): what transformers adds to attention logits."""
     return torch.full((length, before + length), -1e9).triu(before + 1)[None, None]
+
+
+def test_reruns_from_every_layer_equal_the_teacher(backbone: Backbone) -> None:
+    rows = backbone.encode(demonstrations(backbone))
+    chunk = prefill(backbone, concatenate(rows), backbone.empty_memory())
+    probe = Probe(backbone, rows, backbone.empty_memory(), chunk)
+    for start in range(backbone.n_layers):
+        again = probe.rerun(start, [layer.key_values for layer in chunk.layers])
+        torch.testing.assert_close(again, probe.reference, atol=1e-4, rtol=1e-4)
 
 
 def test_answers_do_not_depend_on_the_batch(backbone: Backbone) -> None:

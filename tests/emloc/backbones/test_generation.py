@@ -151,6 +151,7 @@ def test_prompt_lookup_is_greedy(backbone: Backbone, pruned: Memory) -> None:
 
 def test_nothing_stays_patched(backbone: Backbone, query: Query, pruned: Memory) -> None:
     before = dict(ALL_ATTENTION_FUNCTIONS), backbone.text_config._attn_implementation
+    assert before[1] == "sdpa"
     settings = backbone.model.generation_config.to_dict()
     backbone.generate(query, pruned, num_beams=2, max_new_tokens=3)
     with pytest.raises(ValueError, match="nonsense"):
