@@ -1,52 +1,58 @@
-"""Finished runs, small enough to be kept with a paper: what tables and figures are made of, and no more.
+"""Finished runs in one small file, to be kept with a paper: what tables and figures are made of, and no more.
 
-    python -m analysis.bundle FOLDER... --out FOLDER
+    python -m analysis.bundle FOLDER... --out FILE.jsonl
 
-Writes record.json and layers.csv of every finished run in and below the folders to a folder of the same name. Left out
-are the scores of parts of a dataset, the demonstrations' ids (the hash of them stays), code words, the trials of the
-search, and digits of layers.csv beyond the sixth. `analysis.report` and `analysis.claims` say the same of both.
+Writes every finished run in and below the folders (bundles may be among them) as a line of FILE. Left out are the
+scores of parts of a dataset, the demonstrations' ids (the hash of them stays), code words, the trials of the search,
+and digits of layers.csv beyond the sixth. `analysis.report` and `analysis.claims` give the same for both.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.runs.load import LAYERS, RECORD, load_finished
+from analysis.runs.load import Loaded, load_finished
+from experiments.records.bundle import SUFFIX, BundledRun, is_bundle, write_bundle
+from experiments.records.layers import COLUMNS
+
+_COLUMNS = [name for name in COLUMNS if name != "candidates"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; the exit code is 1 if there is no finished run, or nothing can be written."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.bundle", description="Small copies of finished runs.")
-    parser.add_argument("folders", nargs="+", help="run folders, or folders that hold some")
-    parser.add_argument("--out", type=Path, required=True, help="where the copies go")
+    """Entry point; the exit code is 1 if there is no finished run, or the file cannot be written."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.bundle", description="Finished runs in one small file.")
+    parser.add_argument("folders", nargs="+", help="run folders, folders that hold some, or bundles")
+    parser.add_argument("--out", type=Path, required=True, help=f"the file to write, FILE{SUFFIX}")
     options = parser.parse_args(arguments)
-    loaded = load_finished(options.folders)
-    if loaded is None:
+    if not is_bundle(options.out):
+        print(f"Expected --out FILE{SUFFIX}, but got {options.out}.", file=sys.stderr)
         return 1
+    loaded = load_finished(options.folders)
+    return 1 if loaded is None else _written(loaded, options.out)
+
+
+def _written(loaded: Loaded, path: Path) -> int:
     for problem in loaded.problems:
         print(f"Note: {problem}", file=sys.stderr)
     try:
-        for path, record in loaded.records.items():
-            copy(record, Path(path).parent, options.out / Path(path).parent.resolve().name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bundle(path, bundled(loaded))
     except OSError as error:
-        print(f"The copies cannot be written ({error}); choose another folder with --out FOLDER.", file=sys.stderr)
+        print(f"The bundle cannot be written ({error}); choose another file with --out FILE{SUFFIX}.", file=sys.stderr)
         return 1
-    print(options.out)
+    print(path)
     return 0
 
 
-def copy(record: Mapping[str, Any], home: Path, folder: Path) -> None:
-    """Write the small record, and the small layers.csv of the run in `home`, to `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if (home / LAYERS).is_file():
-        table = pd.read_csv(home / LAYERS).assign(candidates="")
-        table.to_csv(folder / LAYERS, index=False, float_format="%.6g", lineterminator="\n")
-    (folder / RECORD).write_text(json.dumps(small(record), separators=(",", ":")) + "\n", encoding="utf-8")
+def bundled(loaded: Loaded) -> Iterator[BundledRun]:
+    """Every run that was loaded, small."""
+    for run in loaded.runs.to_dict("records"):
+        rows = loaded.layers[loaded.layers["run_id"] == run["run_id"]]
+        yield BundledRun(run["folder"], small(loaded.records[run["path"]]), _small_layers(rows))
 
 
 def small(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,6 +64,19 @@ def small(record: Mapping[str, Any]) -> dict[str, Any]:
         "demonstrations": {**record["demonstrations"], "ids": []},
         "answers": {**record["answers"], "words": {}},
     }
+
+
+def _small_layers(rows: pd.DataFrame) -> list[list[Any]]:
+    """The rows of layers.csv, the names of their columns first."""
+    return [_COLUMNS, *([_short(value) for value in row] for row in rows[_COLUMNS].itertuples(index=False))]
+
+
+def _short(value: float) -> float | None:
+    """Six digits, without a fraction of zero; None for a number that is not known."""
+    if pd.isna(value):
+        return None
+    rounded = float(f"{value:.6g}")
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 if __name__ == "__main__":

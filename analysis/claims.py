@@ -2,9 +2,9 @@
 
     python -m analysis.claims FOLDER... [--out FILE] [--margin 1]
 
-Reads the records (and layers.csv) of all runs in and below the folders. Prints one Markdown table per dataset, model
-and metric, or writes it to FILE; below each table stands what the runs lack for a claim, and what was not compared
-and why.
+Reads the records (and layers.csv) of all runs in and below the folders, and bundles. Prints one Markdown table per
+dataset, model and metric, or writes it to FILE. Notes below each table say which runs are missing for a claim, and
+which were not compared and why.
 
 A number is a mean over seeds with its 95 % t-interval, of differences between runs of the same seed on the same
 demonstrations. A verdict follows from the interval alone: the claim holds if all of it is on the claim's side of its
@@ -19,23 +19,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.figures.layers import KINDS, per_layer, totals
 from analysis.pages.tables import Cell, Table, markdown
 from analysis.runs.checks import check
+from analysis.runs.layers import KINDS, per_layer, totals
 from analysis.runs.load import Loaded, load_finished
 from analysis.runs.paired import UNCERTAIN, Estimate, apart, halves, paired, rank_correlation, verdict
 from analysis.runs.seeds import CELL, CONFIDENCE, SETTING, several
+from analysis.runs.wording import with_delta
 
-METHOD = "emloc"  # whose claims these are
+METHOD = "emloc"  # the claims are about it
 FULL = "none"  # keeps everything
 FIXED = ("snapkv", "pyramidkv")  # schedules that do not depend on the model's answers
 MARGIN = 1.0  # hundredths of the score; a smaller loss counts as none
-EQUAL = 0.01  # contexts whose lengths differ by a larger part are not compared
+EQUAL = 0.01  # contexts whose lengths differ by a larger share are not compared
 SHORTER = 2.0  # several times less context is at least this many times less
-TREND = -0.5  # a rank correlation nearer to 0 is no trend over the layers, however surely it is measured
+TREND = -0.5  # a rank correlation nearer to 0 is no trend over the layers, however precisely it is measured
 _EXPLAINED = (
-    f"Numbers: mean over seeds ± half its {100 * CONFIDENCE:g} % t-interval, of differences within a seed; differences "
-    f"of scores are positive where {METHOD} is the better one."
+    f"Numbers: mean over seeds ± half the {100 * CONFIDENCE:g} % t-interval, of differences within a seed. "
+    f"A difference of scores is positive if {METHOD} is better."
 )
 
 
@@ -54,10 +55,10 @@ Part = Finding | str  # a row, or a sentence about what cannot be said
 
 
 def findings(cell: pd.DataFrame, layers: pd.DataFrame, margin: float = MARGIN) -> list[Part]:
-    """All rows and sentences of one dataset, model and metric; `cell` are its runs, `layers` all runs' layers."""
+    """All rows and sentences of one dataset, model and metric; `cell` has its runs, `layers` the layers of all runs."""
     mine = _settings(cell[cell["method"] == METHOD])
     if not mine:
-        return [f"Missing: no run of {METHOD}, whose claims these are."]
+        return [f"Missing: no run of {METHOD}, which the claims are about."]
     pruned = [runs for runs in mine if (runs["tokens_kept"] < runs["tokens_full"]).any()]
     return [
         *kept_accuracy(mine, cell, margin),
@@ -74,7 +75,7 @@ def _settings(runs: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _name(runs: pd.DataFrame) -> str:
     row = runs.iloc[0]
-    return f"{row['label']}, {row['shots']} shots, delta {row['delta']:g}"
+    return f"{row['label']}, {row['shots']} shots{with_delta(row['delta'])}"
 
 
 def kept_accuracy(mine: list[pd.DataFrame], cell: pd.DataFrame, margin: float) -> Iterator[Part]:
@@ -121,8 +122,8 @@ def better(mine: list[pd.DataFrame], cell: pd.DataFrame, method: str) -> Iterato
         alone += [] if equal else [f"{_name(runs)} ({_lengths(runs, pairs)})"]
     if alone:
         yield (
-            f"Not compared with {method}, as no run of it on the same demonstrations is of equal length (to "
-            f"{100 * EQUAL:g} %): {'; '.join(alone)}."
+            f"Not compared with {method}, because no run of it on the same demonstrations has the same context length "
+            f"(within {100 * EQUAL:g} %): {'; '.join(alone)}."
         )
 
 
@@ -146,7 +147,7 @@ def _better(runs: pd.DataFrame, pairs: pd.DataFrame) -> Finding:
 
 
 def upper_layers(pruned: list[pd.DataFrame], rows: pd.DataFrame) -> Iterator[Part]:
-    """Claim (c): the higher a layer, the fewer tokens it keeps. `rows` as of `layer_figures.per_layer`."""
+    """Claim (c): the higher a layer, the fewer tokens it keeps. `rows` as `per_layer` gives them."""
     for runs in pruned:
         mine = rows[rows["run_id"].isin(runs["run_id"])]
         yield from _upper_layers(_name(runs), [group for _, group in mine.groupby("run_id")])
@@ -192,7 +193,7 @@ def images_first(pruned: list[pd.DataFrame], layers: pd.DataFrame) -> Iterator[P
         unknown += [f"{_name(runs)} ({', '.join(sorted(without))})"] if without else []
     yield from _without_layers("(d)", pruned, rows)
     if unknown:
-        yield f"Missing for (d): no run of {FULL}, which tells how many tokens there are, beside {'; '.join(unknown)}."
+        yield f"Missing for (d): no run of {FULL}, which shows how many tokens there are, for {'; '.join(unknown)}."
 
 
 def _images_first(name: str, rows: pd.DataFrame) -> Iterator[Part]:

@@ -21,13 +21,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from analysis.figures.style import COLOURS
+from experiments.records.files import KEPT
 
-KEPT = "kept.npz"
-_KINDS = ("question", "image", "answer")  # by the number that stands for each in kinds
+_KINDS = ("question", "image", "answer")  # the index is the number in `kinds`
 _TILE = 96  # pixels, the longer side of an image in the page
 _GAP = 4  # pixels between the images of kept.png
 _MARGIN = (52, 62)  # pixels left of the images of kept.png, and above them
-_TEXT = 13  # pixels, the height of what stands there
+_TEXT = 13  # pixels, the height of the text
 _INK = "#333333"
 _FADED = 0.9  # how much of a pruned token's pixels turns white
 _TINTED = 0.35  # and of a kept one's blue, so that it shows on white, too
@@ -41,13 +41,13 @@ body { font: 14px/1.5 sans-serif; margin: 2em; max-width: 110em }
 
 @dataclass(frozen=True)
 class Kept:
-    """What kept.npz holds; `share` (L, N) is the part of a layer's KV heads that kept a token."""
+    """The content of kept.npz; `share` (L, N) is the share of a layer's KV heads that kept a token."""
 
     share: np.ndarray
     texts: list[str]
     kinds: np.ndarray  # (N,)
     owners: np.ndarray  # (N,)
-    grids: np.ndarray  # (D, 2) rows and columns; 0, 0 where they are not known
+    grids: np.ndarray  # (D, 2) rows and columns; 0, 0 if they are not known
     images: dict[int, Image.Image]  # by demonstration
 
     @classmethod
@@ -72,7 +72,7 @@ class Kept:
         return np.flatnonzero((self.owners == demonstration) & (is_visual == visual))
 
     def tile(self, demonstration: int, layer: int) -> Image.Image:
-        """The image: kept tokens blue, the others faded; the whole of it by their mean where places are unknown."""
+        """The image: kept tokens blue, the others faded; all of it by their mean if their places are not known."""
         shares = self.share[layer, self.tokens(demonstration, visual=True)]
         rows, columns = self.grids[demonstration]
         shares = shares.reshape(rows, columns) if rows else np.full((1, 1), shares.mean() if len(shares) else 0.0)
@@ -84,7 +84,7 @@ class Kept:
 
 
 def _covered(image: Image.Image, colour: str, parts: np.ndarray) -> Image.Image:
-    """The image under a colour, `parts` (rows, columns) of it opaque."""
+    """The image under a colour, which covers it by `parts` (rows, columns), from 0 to 1."""
     mask = Image.fromarray(np.uint8(255 * parts)).resize(image.size, Image.Resampling.NEAREST)
     return Image.composite(Image.new("RGB", image.size, colour), image, mask)
 
@@ -98,9 +98,9 @@ def page(kept: Kept, shown: Sequence[int], title: str) -> str:
     parts = "\n".join(_demonstration(kept, number) for number in shown)
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style>\n<h1>{html.escape(title)}</h1>\n<p>Images: per layer, from the lowest (0) up, what "
-        f"was kept is blue and what was pruned is faded, by the part of the KV heads that did so. "
-        f"Text: the darker, the more of the {kept.layers} layers keep the token; answers are underlined.</p>\n"
+        f"<style>{_STYLE}</style>\n<h1>{html.escape(title)}</h1>\n<p>Images: one per layer, from the lowest (0) up. "
+        f"Kept tokens are blue, pruned ones are faded, in proportion to the KV heads that kept or pruned them. "
+        f"Text: the darker a token, the more of the {kept.layers} layers keep it. Answers are underlined.</p>\n"
         f"{_scale(kept.layers)}\n{parts}\n</html>\n"
     )
 
@@ -132,7 +132,7 @@ def _figure(image: Image.Image, caption: str) -> str:
 
 
 def _span(kept: Kept, token: int) -> str:
-    """A token's text, coloured by the number of layers that keep it (parts of KV heads count as parts)."""
+    """A token's text, coloured by the number of layers that keep it; a layer counts by the share of its KV heads."""
     count = float(kept.share[:, token].sum())
     kind = _KINDS[kept.kinds[token]]
     text = html.escape(kept.texts[token]).replace("\n", "⏎\n")

@@ -1,4 +1,4 @@
-"""All figures that some settings allow, each with what it shows in plain words."""
+"""All figures that the settings allow, each with a caption that says what it shows."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,18 +8,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.curves import curves, front, pareto, varying
-from analysis.figures.layers import KINDS, budgets, kinds, layer_rows, per_layer, totals
+from analysis.figures.layers import budgets, kinds
 from analysis.figures.options import alternatives, options, shown
-from analysis.pages.tables import number
 from analysis.runs.comparable import EQUAL, comparable, mismatch
-from analysis.runs.seeds import CELL, SCALE, several
+from analysis.runs.layers import KINDS, layer_rows, per_layer, totals
+from analysis.runs.seeds import CELL, several
+from analysis.runs.wording import SCALE, number
 
-NOT_UNEQUAL = "Run the others with budget=match:PATH/record.json to compare at equal length."
+_REMEDY = "Run the others with budget=match:PATH/record.json to compare them at equal length."
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, the stem of its files, and what it shows."""
+    """A figure, the stem of its files, and its caption."""
 
     name: str
     title: str
@@ -29,9 +30,9 @@ class Drawing:
 
 def drawings(settings: pd.DataFrame, layers: pd.DataFrame) -> Iterator[Drawing]:
     """Every figure that can be drawn, for every dataset, model and metric."""
-    told = [name for name in CELL if several(settings[name])]
+    several_of = [name for name in CELL if several(settings[name])]
     for _, cell in settings.groupby(CELL, sort=True):
-        place = [str(cell[name].iloc[0]) for name in told]
+        place = [str(cell[name].iloc[0]) for name in several_of]
         for name, title, words, figure in _of_cell(cell, layers):
             if figure is not None:
                 stem = "-".join([name, *(re.sub(r"[^\w.=-]+", "_", part) for part in place)])
@@ -45,8 +46,8 @@ def unequal(settings: pd.DataFrame) -> Iterator[str]:
         if len(chosen) > 1 and mismatch(chosen) > EQUAL:
             lengths = ", ".join(f"{row['label']} {row['tokens_kept']:,.0f}" for row in chosen.to_dict("records"))
             yield (
-                f"The layers of {cell['dataset'].iloc[0]} are compared at unequal context lengths ({lengths} tokens). "
-                + NOT_UNEQUAL
+                f"The layers of {cell['dataset'].iloc[0]} are compared at different context lengths "
+                f"({lengths} tokens). {_REMEDY}"
             )
 
 
@@ -65,7 +66,7 @@ def _of_cell(cell: pd.DataFrame, layers: pd.DataFrame) -> Iterator[Part]:
         "layer_budgets", "Context length and divergence per layer", lambda: budgets_words(layers, chosen),
         budgets(layers, chosen),
     )  # fmt: skip
-    yield "token_kinds", "What is kept and pruned", lambda: kinds_words(layers, chosen), kinds(layers, chosen)
+    yield "token_kinds", "Kept and pruned tokens by kind", lambda: kinds_words(layers, chosen), kinds(layers, chosen)
 
 
 def shots_words(cell: pd.DataFrame) -> str:
@@ -74,7 +75,7 @@ def shots_words(cell: pd.DataFrame) -> str:
     parts = [
         f"{row['label']} {_score(row)} with {_tokens(row)} ({row['shots']} shots)" for row in rows.to_dict("records")
     ]
-    return f"More demonstrations, and the context that they need. At the most: {'; '.join(parts)}."
+    return f"Score and context length as demonstrations are added. With the most of them: {'; '.join(parts)}."
 
 
 def delta_words(cell: pd.DataFrame) -> str:
@@ -87,7 +88,7 @@ def delta_words(cell: pd.DataFrame) -> str:
             f"to {_tokens(loose)} and {_score(loose)} at {loose['delta']:g}"
         )
     return (
-        f"What a looser limit prunes, and what that does to the score: {'; '.join(parts)}. "
+        f"How a looser limit changes the context length and the score: {'; '.join(parts)}. "
         "Dashed lines: everything kept, or no context."
     )
 
@@ -96,15 +97,15 @@ def options_words(cell: pd.DataFrame) -> str:
     """The score and the context length of every alternative."""
     rows = alternatives(cell).to_dict("records")
     parts = [f"{shown(row['label'])}: {_score(row)} with {_tokens(row)}" for row in rows]
-    return f"What the options of {rows[0]['method']} change. {'; '.join(parts)}."
+    return f"How options of {rows[0]['method']} change the score and the context length. {'; '.join(parts)}."
 
 
 def pareto_words(cell: pd.DataFrame) -> str:
-    """The settings that none beats."""
+    """The settings that no other one beats."""
     best = front(cell[cell["tokens_kept"] > 0]).to_dict("records")
     parts = [f"{row['label']} at {row['shots']} shots ({_tokens(row)}, {_score(row)})" for row in best]
     better = "up" if cell["higher_is_better"].all() else "down"
-    return f"Every point is a setting; {better} and left is better. Best for their length: {'; '.join(parts)}."
+    return f"Each point is a setting; {better} and left is better. Best for its length: {'; '.join(parts)}."
 
 
 def budgets_words(layers: pd.DataFrame, chosen: pd.DataFrame) -> str:
@@ -115,20 +116,18 @@ def budgets_words(layers: pd.DataFrame, chosen: pd.DataFrame) -> str:
         kept = mine.groupby("layer")["tokens_kept"].mean()
         half = len(kept) // 2
         parts.append(f"{label} keeps {kept.iloc[:half].mean():,.0f} and {kept.iloc[half:].mean():,.0f}")
-    return (
-        f"How a context is shared among layers. Tokens per layer in the lower and the upper half: {'; '.join(parts)}."
-    )
+    return f"How the layers share the context. Tokens per layer in the lower and the upper half: {'; '.join(parts)}."
 
 
 def kinds_words(layers: pd.DataFrame, chosen: pd.DataFrame) -> str:
-    """The share of every kind of tokens that is kept."""
+    """The share of each kind of tokens that is kept."""
     rows = per_layer(layer_rows(layers, chosen))
     rows = rows.merge(totals(layers), on=["dataset", "model", "demonstrations_id"], how="left")
     parts = []
     for label, mine in rows.groupby("label", sort=True):
         shares = [f"{_share(mine, kind)} of the {kind} tokens" for kind in KINDS]
         parts.append(f"{label} keeps {', '.join(shares)}")
-    return f"Which tokens survive. {'; '.join(parts)} (all layers together)."
+    return f"Which tokens are kept. {'; '.join(parts)} (all layers together)."
 
 
 def _share(rows: pd.DataFrame, kind: str) -> str:

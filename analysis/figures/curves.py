@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis.figures.style import LINES, STYLE, look, new_figure
-from analysis.runs.seeds import SCALE, bars, several, with_unit
+from analysis.runs.seeds import bars, several
+from analysis.runs.wording import SCALE, with_unit
 
 LABELS = {"shots": "demonstrations (shots)", "delta": "limit on the divergence, delta (nats)"}
 _MOST_TICKS = 7
@@ -130,7 +131,7 @@ def _finish_curves(figure: Figure, score: Axes, context: Axes, rows: pd.DataFram
 
 
 def _scale_x(axes: Axes, values: list[float]) -> None:
-    """A logarithmic axis with a tick at every measured value; 0 stands left of the smallest other one."""
+    """A logarithmic axis with a tick at every measured value; 0 is left of the smallest other one."""
     if values[0] > 0:
         axes.set_xscale("log")
         axes.set_xlim(values[0] / _AROUND, values[-1] * _AROUND)
@@ -158,7 +159,7 @@ def plain_log(axes: Axes, axis: str) -> None:
 def draw_reference(axes: Axes, value: float, colour: str, name: str) -> bool:
     """A dashed line at a score, unless it is so far from all points that showing it would press them together.
 
-    The range of the axis must have been set. A line that is left out stands in the legend with its value.
+    The range of the axis must have been set. A line that is left out is in the legend, with its value.
     """
     low, high = axes.get_ylim()
     shown = 2 * low - high <= value <= 2 * high - low

@@ -11,30 +11,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.figures.curves import finish
 from analysis.figures.style import COLUMN, PRUNED, STYLE, look, new_figure
-from analysis.runs.seeds import OVER_SEEDS, SETTING, t_interval
+from analysis.runs.layers import KINDS, layer_rows, per_layer, totals
+from analysis.runs.seeds import OVER_SEEDS, t_interval
 
-KINDS = ("image", "question", "answer")
-_KEPT = [f"{kind}_kept" for kind in KINDS]
 _APART = 0.12  # layers; settings are drawn beside each other, so that equal ones can be seen
 _SMALLEST = 1e-6  # nats; smaller divergences are as good as 0
 _DASH = 5.0  # length of a dash and of a gap, in line widths
 _TITLE = 20  # characters above a column
 _NARROW = 1.5  # inches of a column of figure 5 where there are several
-
-
-def layer_rows(layers: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `layers` that belong to the chosen settings."""
-    keys = chosen[SETTING].assign(_chosen=True)
-    return layers.merge(keys, on=SETTING, how="inner").drop(columns="_chosen")
-
-
-def per_layer(layers: pd.DataFrame) -> pd.DataFrame:
-    """One row per run and layer: tokens are sums over chunks, `js` and `js_heldout` (nats) are means of chunks."""
-    keys = [*SETTING, "seed", "run_id", "demonstrations_id", "layer"]
-    sums = ["tokens_before", "tokens_kept", *_KEPT]
-    return layers.groupby(keys, dropna=False, as_index=False, sort=True).agg(
-        {**dict.fromkeys(sums, "sum"), "js": "mean", "js_heldout": "mean"}
-    )
 
 
 def budgets(layers: pd.DataFrame, chosen: pd.DataFrame) -> Figure | None:
@@ -125,18 +109,6 @@ def kinds(layers: pd.DataFrame, chosen: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def totals(layers: pd.DataFrame) -> pd.DataFrame:
-    """Tokens of every kind that a context has: read off any layer, of any run on it, that kept everything.
-
-    Columns dataset, model, demonstrations_id, image_total, question_total, answer_total.
-    """
-    rows = per_layer(layers)
-    whole = rows[rows["tokens_kept"] == rows["tokens_before"]]
-    keys = ["dataset", "model", "demonstrations_id"]
-    renamed = dict(zip(_KEPT, [f"{kind}_total" for kind in KINDS], strict=True))
-    return whole.groupby(keys, as_index=False)[_KEPT].first().rename(columns=renamed)
-
-
 def _draw_kind(axes: Axes, rows: pd.DataFrame, kind: str, colour: str) -> None:
     total, kept = rows[f"{kind}_total"], rows[f"{kind}_kept"]
     if total.notna().all():
@@ -151,7 +123,7 @@ def _finish_kinds(figure: Figure, axes: np.ndarray, chosen: pd.DataFrame) -> Non
         axes[row, 0].set_ylim(0, max(1.0, axes[row, 0].get_ylim()[1]))
         axes[row, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     known = any(axis.get_legend_handles_labels()[1] for axis in figure.axes)
-    note = "grey: pruned" if known else "what was pruned is not known: no run of these demonstrations kept everything"
+    note = "grey: pruned" if known else "pruned tokens are not known: no run on these demonstrations kept everything"
     finish(figure, chosen, f"{_place(chosen)}; {note}; means over seeds", legend=False)
 
 

@@ -1,4 +1,4 @@
-"""What an option changes: settings of one method that differ in options besides shots and limit (the ablations)."""
+"""The effect of an option: settings of one method that differ in options besides shots and limit (the ablations)."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.figures.curves import finish, limit_scores, score_label
 from analysis.figures.style import STYLE, look, new_figure
-from analysis.runs.seeds import SCALE, bars
+from analysis.runs.seeds import bars
+from analysis.runs.wording import SCALE, with_delta
 
 _WIDTH = 5.4  # inches; the names of the options need room
 _ROW = 0.24  # inches per setting
@@ -19,7 +20,10 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def alternatives(cell: pd.DataFrame) -> pd.DataFrame:
-    """The most settings of one method with equal shots and limit, in the order of their options; empty if one alone."""
+    """The largest group of settings of one method with equal shots and limit, in the order of their options.
+
+    Empty if no group has more than one.
+    """
     groups = [group for _, group in cell.groupby(["method", "shots", "delta"], dropna=False, sort=True)]
     most = max(groups, key=len)
     if len(most) < 2:
@@ -28,7 +32,7 @@ def alternatives(cell: pd.DataFrame) -> pd.DataFrame:
 
 
 def _natural(label: str) -> tuple[Sequence[str], Sequence[float]]:
-    """Names that differ in numbers only go by the numbers."""
+    """Sorts names that differ only in their numbers by those."""
     return _NUMBER.split(label), [float(number) for number in _NUMBER.findall(label)]
 
 
@@ -63,9 +67,7 @@ def _finish(figure: Figure, score: Axes, context: Axes, rows: pd.DataFrame) -> N
     context.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     for axes in (score, context):
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    delta = rows["delta"].iloc[0]
-    limit = "" if pd.isna(delta) else f", delta {delta:g}"
-    place = f"{rows['method'].iloc[0]}, {rows['shots'].iloc[0]} shots{limit}"
+    place = f"{rows['method'].iloc[0]}, {rows['shots'].iloc[0]} shots{with_delta(rows['delta'].iloc[0])}"
     finish(figure, rows, f"{place}; bars: {bars(rows)}", legend=False)
 
 

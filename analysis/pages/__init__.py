@@ -1,1 +1,1 @@
-"""."""
+"""Tables and figures -> what is read: `tables` (Markdown, LaTeX and CSV), then `page` (the HTML page)."""

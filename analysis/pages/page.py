@@ -14,11 +14,13 @@ from urllib.parse import quote
 import pandas as pd
 
 from analysis.figures.catalogue import Drawing
-from analysis.pages.tables import Table, number
-from analysis.runs.checks import counted
+from analysis.pages.tables import Table
 from analysis.runs.naming import options_of
+from analysis.runs.wording import counted, number
+from experiments.records.bundle import is_bundle
+from experiments.records.files import LAYERS, LOG, PICTURE, PREDICTIONS, RECORD
 
-# Figures keep a white ground in the dark, too: their colours are chosen for it.
+# Figures keep a white background in dark mode: their colours are chosen for it.
 _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -74,7 +76,7 @@ class Content:
 
 
 def page(content: Content, folder: Path) -> str:
-    """The page as it stands in `folder`, to which its links are relative."""
+    """The page as it is written to `folder`; its links are relative to that."""
     settings = content.runs.groupby(["dataset", "model", "label", "shots", "delta"], dropna=False).ngroups
     return _PAGE.substitute(
         title="Report: " + escape(", ".join(sorted(content.runs["dataset"].unique()))),
@@ -125,7 +127,7 @@ def _row(tag: str, cells: Iterable[str], names: int) -> str:
 
 def _figures(figures: Sequence[tuple[Drawing, Path, Path]], folder: Path) -> str:
     if not figures:
-        return '<h2>Figures</h2><p class="soft">These runs allow none: no run has a context.</p>'
+        return '<h2>Figures</h2><p class="soft">There are none, because no run has a context.</p>'
     return f'<h2>Figures</h2><div class="figures">{"".join(_figure(*figure, folder) for figure in figures)}</div>'
 
 
@@ -157,7 +159,7 @@ def _versions(versions: Mapping[str, Mapping[str, int]]) -> str:
         [escape(name), escape("; ".join(f"{value} ({counted(count)})" for value, count in counts.items()))]
         for name, counts in versions.items()
     ]
-    return f"<h2>Versions</h2>{_grid(['', 'of the runs'], rows, names=2)}"
+    return f"<h2>Versions</h2>{_grid(['', 'runs'], rows, names=2)}"
 
 
 def _runs(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
@@ -169,15 +171,19 @@ def _runs(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]], folder: 
 
 
 def _run(row: Mapping[str, Any], folder: Path) -> list[str]:
-    home = Path(row["path"]).parent
-    files = [path for path in sorted(home.iterdir()) if path.suffix in {".csv", ".json", ".jsonl", ".log", ".png"}]
-    of_the_run = [path for path in files if path.stem in _FILES]
+    home, files = _places(row)
     numbers = [str(row["shots"]), number(row["delta"], "g"), str(row["seed"]), f"{row['value']:.4f}"]
-    links = ", ".join(_link(path, path.name, folder) for path in of_the_run)
+    links = ", ".join(_link(path, path.name, folder) for path in files)
     return [_link(home, row["run_id"], folder), *numbers, number(row["stderr"], ".4f"), str(row["n"]), links]
 
 
-_FILES = frozenset({"record", "layers", "predictions", "run"})
+def _places(row: Mapping[str, Any]) -> tuple[Path, list[Path]]:
+    """Where the run is, and its files to link to: those in its folder, or the bundle that it is in."""
+    file = Path(row["file"])
+    if is_bundle(file):
+        return file, [file]
+    files = [file.with_name(name) for name in sorted((RECORD, LAYERS, PICTURE, PREDICTIONS, LOG))]
+    return file.parent, [path for path in files if path.is_file()]
 
 
 def _config(name: str, config: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Tables of settings, read off the records alone: a missing cell is shown, and the best of a column is bold."""
+"""Tables of settings, from the records alone: a missing cell is marked, and the best of a column is bold."""
 
 import csv
 import io
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.runs.seeds import CELL, SCALE, bars, several, with_unit
+from analysis.runs.seeds import CELL, bars, several
+from analysis.runs.wording import MISSING, SCALE, number, with_unit
 
-MISSING = "–"
 _ROW = ["label", "delta"]
 _COLUMN = ["dataset", "model", "metric", "shots"]
 _LATEX = {
@@ -20,7 +20,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell."""
+    """The text of a cell."""
 
     text: str
     bold: bool = False
@@ -36,9 +36,13 @@ class Table:
     names: int
     notes: Sequence[str]
 
+    def _repr_markdown_(self) -> str:
+        """How a notebook shows it."""
+        return markdown(self)
+
 
 def other_metrics(settings: pd.DataFrame) -> list[Table]:
-    """For every dataset that has some, the scores by metrics that runs are not compared by."""
+    """For every dataset that has other metrics than the one that runs are compared by, a table of those."""
     return [comparison(rows, title="Other metrics") for _, rows in settings.groupby("dataset", sort=True)]
 
 
@@ -89,14 +93,14 @@ def best_of(rows: pd.DataFrame) -> list[int]:
 
 def _comparison_notes(settings: pd.DataFrame, cells: int) -> list[str]:
     notes = [f"Score ± interval (seeds × queries). Interval: {bars(settings)}. Bold: the best mean of its column."]
-    lacking = cells - len(settings)
-    if lacking:
-        notes.append(f"{MISSING}: no finished run ({lacking} of {cells} cells); as a delta: the method has no limit.")
+    missing = cells - len(settings)
+    if missing:
+        notes.append(f"{MISSING}: no finished run ({missing} of {cells} cells); under delta: the method has no limit.")
     return notes
 
 
 def costs(settings: pd.DataFrame) -> Table:
-    """Everything of every setting: its score, and what its context costs."""
+    """One row per setting: its score, and what its context costs."""
     ordered = settings.sort_values([*CELL, "label", "shots", "delta"])
     shown = ["dataset", *(name for name in CELL[1:] if several(settings[name]))]
     best = {index for _, rows in settings.groupby([*CELL, "shots"]) for index in best_of(rows)}
@@ -110,8 +114,8 @@ def costs(settings: pd.DataFrame) -> Table:
         names=len(shown) + 1,
         notes=[
             f"Score ± interval (seeds × queries). Interval: {bars(settings)}. Bold: best of its dataset and shots.",
-            "Tokens are cache entries per KV head, means over layers and seeds; times are those of the runs' machines.",
-            f"{MISSING}: does not apply, or is not known.",
+            "Tokens are cache entries per KV head, means over layers and seeds. Times depend on the machine.",
+            f"{MISSING}: not applicable, or unknown.",
         ],
     )
 
@@ -142,11 +146,6 @@ def score(row: dict) -> str:
     count = f"{row['seeds']} × {queries:g}" if queries.is_integer() else f"{row['seeds']} seeds, {row['n']}"
     count = count if row["seeds"] > 1 else str(row["n"])
     return f"{SCALE * row['value']:.1f} ± {number(SCALE * row['interval'], '.1f')} ({count})"
-
-
-def number(value: float, form: str) -> str:
-    """The number, or a dash where it is not known."""
-    return MISSING if pd.isna(value) else format(value, form)
 
 
 def markdown(table: Table) -> str:

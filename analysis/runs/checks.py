@@ -1,4 +1,4 @@
-"""What a reader of several runs together must know: each problem is one sentence."""
+"""What a reader must know before comparing runs: each problem is one sentence."""
 
 from collections.abc import Iterator
 
@@ -6,16 +6,16 @@ import pandas as pd
 
 from analysis.runs.load import Loaded, provenance
 from analysis.runs.seeds import CELL, SETTING, several
+from analysis.runs.wording import counted, listed, with_delta
 
-_CONDITIONS = {  # what compared runs should have in common, and what is said where they do not
+_CONDITIONS = {  # what compared runs should have in common, and the sentence if they do not
     "rule": "The demonstrations of {} were not all chosen by one rule",
     "prompt": "The queries of {} were not all asked with the same text",
 }
-_SHOWN = 4  # names in a sentence before "and N more"
 
 
 def check(loaded: Loaded) -> list[str]:
-    """Problems of all runs together; those of single folders stand in `loaded.problems`."""
+    """Problems of the runs as a whole; those of single runs are in `loaded.problems`."""
     if loaded.runs.empty:
         return []
     checks = (
@@ -33,13 +33,7 @@ def check(loaded: Loaded) -> list[str]:
 
 def setting_name(row: dict) -> str:
     """A setting in words, such as "emloc (digits, 50 shots, delta 0.005)"."""
-    delta = "" if pd.isna(row["delta"]) else f", delta {row['delta']:g}"
-    return f"{row['label']} ({row['dataset']}, {row['shots']} shots{delta})"
-
-
-def counted(runs: int) -> str:
-    """Such as "1 run" or "2 runs"."""
-    return f"{runs} run" if runs == 1 else f"{runs} runs"
+    return f"{row['label']} ({row['dataset']}, {row['shots']} shots{with_delta(row['delta'])})"
 
 
 def _mixed(runs: pd.DataFrame) -> Iterator[str]:
@@ -47,8 +41,8 @@ def _mixed(runs: pd.DataFrame) -> Iterator[str]:
         values = sorted(runs[name].unique())
         if len(values) > 1:
             yield (
-                f"The runs are of {len(values)} {name}s ({_listed(values)}): every figure shows one, "
-                "and is drawn once for each."
+                f"There are runs of {len(values)} {name}s ({listed(values)}): "
+                "every figure is drawn once for each of them."
             )
 
 
@@ -58,12 +52,12 @@ def _missing_seeds(runs: pd.DataFrame) -> Iterator[str]:
     for _, cell in runs.groupby(CELL, sort=True):
         everything = set(cell["seed"])
         for key, group in cell.groupby(SETTING, dropna=False, sort=True):
-            lacking = sorted(everything - set(group["seed"]))
-            if lacking:
+            absent = sorted(everything - set(group["seed"]))
+            if absent:
                 name = setting_name(dict(zip(SETTING, key, strict=True)))
-                missing.setdefault(", ".join(map(str, lacking)), []).append(name)
+                missing.setdefault(", ".join(map(str, absent)), []).append(name)
     for seeds, names in missing.items():
-        yield f"Seed {seeds} is missing, though other settings have it: {_listed(names)}."
+        yield f"Seed {seeds} is missing, although other settings have it: {listed(names)}."
 
 
 def _repeated_seeds(runs: pd.DataFrame) -> Iterator[str]:
@@ -71,7 +65,7 @@ def _repeated_seeds(runs: pd.DataFrame) -> Iterator[str]:
         if group["seed"].duplicated().any():
             yield (
                 f"{setting_name(dict(zip(SETTING, key, strict=True)))} has several different runs of one seed: "
-                f"{_listed(sorted(group['path']))}; all of them count."
+                f"{listed(sorted(group['path']))}; all of them are counted."
             )
 
 
@@ -80,7 +74,7 @@ def _unequal_demonstrations(runs: pd.DataFrame) -> Iterator[str]:
         if several(group["demonstrations_id"]):
             yield (
                 f"Methods saw different demonstrations of {dataset} ({model}, {shots} shots, seed {seed}): "
-                f"{_listed(sorted(group['label'].unique()))} are not comparable."
+                f"{listed(sorted(group['label'].unique()))} are not comparable."
             )
 
 
@@ -89,14 +83,14 @@ def _unequal_conditions(runs: pd.DataFrame) -> Iterator[str]:
         for (dataset, model), group in runs.groupby(["dataset", "model"], sort=True):
             if several(group[column]):
                 what = sentence.format(f"{dataset} ({model})")
-                yield f"{what} ({_by(group, column)}): their scores differ for that, too."
+                yield f"{what} ({_by(group, column)}): this alone can change their scores."
 
 
 def _by(runs: pd.DataFrame, column: str) -> str:
     """Every value of the column, and the settings that have it."""
     groups = runs.groupby(column, sort=True)
     parts = [
-        f"{value or 'none'}: {_listed(sorted(set(map(setting_name, rows.to_dict('records')))))}"
+        f"{value or 'none'}: {listed(sorted(set(map(setting_name, rows.to_dict('records')))))}"
         for value, rows in groups
     ]
     return "; ".join(parts)
@@ -111,24 +105,25 @@ def _skipped(runs: pd.DataFrame) -> Iterator[str]:
             for row in some.to_dict("records")
         ]
         yield (
-            f"Queries that could not be asked count nowhere in {len(some)} of {counted(len(runs))} "
-            f"({_listed(counts)}); the first reason: {some['skip_reason'].iloc[0].removesuffix('.')}."
+            f"Queries were skipped, and do not count, in {len(some)} of {counted(len(runs))} "
+            f"({listed(counts)}); the first reason: {some['skip_reason'].iloc[0].removesuffix('.')}."
         )
 
 
 def _no_spread(runs: pd.DataFrame) -> Iterator[str]:
     flat = runs[(runs["stderr"] == 0) & (runs["n"] > 1)]
     if not flat.empty:
+        names = sorted({setting_name(row) for row in flat.to_dict("records")})
         yield (
-            f"All queries scored the same in {len(flat)} of {counted(len(runs))}, so that their standard error is 0; "
-            f"that is no certainty: {_listed(sorted({setting_name(row) for row in flat.to_dict('records')}))}."
+            f"All queries scored the same in {len(flat)} of {counted(len(runs))}, so their standard error is 0, "
+            f"which does not mean that the score is certain: {listed(names)}."
         )
 
 
 def _noted(runs: pd.DataFrame) -> Iterator[str]:
     for note, group in runs[runs["notes"] != ""].groupby("notes", sort=True):
         names = sorted({setting_name(row) for row in group.to_dict("records")})
-        yield f"Noted by {len(group)} of {counted(len(runs))}: {note}: {_listed(names)}."
+        yield f"Noted by {len(group)} of {counted(len(runs))}: {note}: {listed(names)}."
 
 
 def _versions(loaded: Loaded) -> Iterator[str]:
@@ -146,8 +141,3 @@ def versions(loaded: Loaded) -> dict[str, dict[str, int]]:
             counts = found.setdefault(name, {})
             counts[value] = counts.get(value, 0) + 1
     return found
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return "; ".join(names[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -3,14 +3,14 @@
 import pandas as pd
 
 EQUAL = 0.1  # a larger relative difference of context lengths is named
-_STEP = 0.02  # relative differences below this are no reason to prefer one choice
+_STEP = 0.02  # relative differences smaller than this do not count
 
 
 def comparable(cell: pd.DataFrame) -> pd.DataFrame:
     """One setting of every method that prunes, of equal shots and, as nearly as possible, equal kept tokens.
 
-    Of equally good choices, that with most methods, then most shots, most seeds, the smallest limit and the best scores
-    is taken. Empty if nothing was pruned.
+    If several choices are equally good, the one with the most methods, then the most shots, the most seeds, the
+    smallest limit and the best scores is taken. Empty if nothing was pruned.
     """
     pruned = cell[(cell["tokens_kept"] > 0) & (cell["tokens_kept"] < cell["tokens_full"])]
     choices = [_nearest(pruned, anchor) for anchor in pruned.to_dict("records")]
@@ -23,7 +23,7 @@ def mismatch(chosen: pd.DataFrame) -> float:
 
 
 def _nearest(pruned: pd.DataFrame, anchor: dict) -> pd.DataFrame:
-    """Of every method the setting whose context is nearest in length to the anchor's, of those the best; the anchor."""
+    """The anchor, and of every other method the setting nearest to it in context length, the best of several."""
     same = pruned[pruned["shots"] == anchor["shots"]]
     steps = ((same["tokens_kept"] / anchor["tokens_kept"] - 1).abs() / _STEP).round()
     is_anchor = (same["label"] == anchor["label"]) & (same["delta"].eq(anchor["delta"]) | same["delta"].isna())
@@ -33,7 +33,7 @@ def _nearest(pruned: pd.DataFrame, anchor: dict) -> pd.DataFrame:
 
 
 def _better(settings: pd.DataFrame) -> pd.Series:
-    """Scores, those that are better when lower with their sign changed."""
+    """Scores, negated if lower is better."""
     return settings["value"].where(settings["higher_is_better"], -settings["value"])
 
 

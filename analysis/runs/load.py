@@ -1,31 +1,28 @@
-"""Folders of runs -> tidy tables: one row per finished run, one row per chunk and layer of it.
+"""Folders of runs, and bundles -> tidy tables: one row per finished run, one row per chunk and layer of it.
 
-What cannot be used is named in `Loaded.problems`, one sentence each; nothing is dropped silently.
+Whatever cannot be used is named in `Loaded.problems`, one sentence each; nothing is left out without a word.
 """
 
-import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.runs.naming import component, with_labels
+from analysis.runs.found import FoundRun, UnusableError, find
+from analysis.runs.naming import options_of, with_labels
+from experiments.records.layers import COLUMNS
+from experiments.records.names import component
+from experiments.records.schema import COMPLETE
+from experiments.records.upgrade import SCHEMA, upgraded
 
-SCHEMA = 2
-RECORD = "record.json"
-LAYERS = "layers.csv"
-# Any of these without a record: a run that was begun here and has not ended.
-_TRACES = ("predictions.jsonl", LAYERS, ".hydra/run.json")
-_LAYER_COLUMNS = (
-    "chunk", "layer", "tokens_before", "tokens_kept", "ratio", "js", "image_kept", "question_kept", "answer_kept",
-    "candidates",
-)  # fmt: skip
-_SKIPPED = "(see skipped)"  # ends the note that a run with skipped queries carries; `checks` says more
+_SKIPPED = "(see skipped)"  # ends the note of a run that skipped queries; `checks` says more about those
 _OF_THE_RUN = ("run_id", "dataset", "model", "metric", "method", "label", "shots", "delta", "seed", "demonstrations_id")
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
+Records = Mapping[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -38,38 +35,39 @@ class Loaded:
         skip_reason (of the first); rule (that chose the demonstrations), prompt (fingerprints of the texts that
         questions are made with); tokens_full, tokens_kept (cache entries per KV head, mean over layers), compression,
         bytes_full, bytes_kept; js_max (worst chunk), js_heldout, both in nats; seconds_load, seconds_compress,
-        seconds_query, queries_per_second, peak_memory_bytes, layer_forwards; device, dtype; demonstrations_id, notes,
-        run_id, path. Unknown numbers are NaN.
+        seconds_measure, seconds_query, queries_per_second, peak_memory_bytes, layer_forwards (of the compression) and
+        measuring_forwards (that only measured its divergence); device, dtype; demonstrations_id, notes, run_id; path
+        (of record.json, or FILE:LINE in a bundle), file (the record.json or the bundle), folder (the name of the run's
+        folder). Unknown numbers are NaN.
     others: as `runs`, one row per run and metric of its dataset besides the one that runs are compared by.
     layers: one row per chunk and layer, the columns of layers.csv after those of the run, and js_heldout (nats): on
         held-out queries, with only the layers from that one up pruned, the same for all chunks.
-    records: path of record.json -> the record as it is stored.
+    records: a run's path -> its record in the present schema.
     """
 
     runs: pd.DataFrame
     others: pd.DataFrame
     layers: pd.DataFrame
-    records: dict[str, dict[str, Any]]
+    records: Records
     problems: list[str]
 
 
 def load(folders: Sequence[str | Path]) -> Loaded:
-    """All finished runs in and below `folders` (a record.json itself may be given, too)."""
-    roots = [Path(folder) for folder in folders]
-    problems = list(dict.fromkeys(problem for root in roots for problem in _folder_problems(root)))
-    found: dict[str, dict[str, Any]] = {}
+    """All finished runs in and below `folders`; a record.json or a bundle (.jsonl) itself may be given, too."""
+    found, problems = find([Path(folder) for folder in folders])
+    records: dict[str, dict[str, Any]] = {}
     rows = []
-    for path in _records(roots):
+    for run in found:
         try:
-            record = _read(path)
-            rows.append({**_row(record), "path": str(path)})
-            found[str(path)] = record
-        except _UnusableError as reason:
-            problems.append(f"{path} {reason}; left out.")
+            record = _checked(run.record())
+            rows.append({**_row(record), "path": run.path, "file": str(run.file), "folder": run.folder})
+            records[run.path] = record
+        except UnusableError as reason:
+            problems.append(f"{run.path} {reason}; left out.")
     runs, repeated = _without_duplicates(pd.DataFrame(rows))
-    runs = with_labels(runs, found)
-    layers, damaged = _layers(runs, found)
-    used = {path: found[path] for path in runs.get("path", ())}
+    runs = with_labels(runs, records)
+    used = {path: records[path] for path in runs.get("path", ())}
+    layers, damaged = _layers(runs, used, {run.path: run for run in found})
     return Loaded(runs, _others(runs, used), layers, used, problems + repeated + damaged)
 
 
@@ -85,56 +83,35 @@ def load_finished(folders: Sequence[str]) -> Loaded | None:
     return None
 
 
-class _UnusableError(Exception):
-    """Why a record cannot be used, as the rest of a sentence that begins with its path."""
-
-
-def _folder_problems(root: Path) -> Iterator[str]:
-    if not root.exists():
-        yield f"{root} does not exist."
-        return
-    unfinished = sorted({path.parents[trace.count("/")] for trace in _TRACES for path in root.rglob(trace)})
-    unfinished = [folder for folder in unfinished if not (folder / RECORD).exists()]
-    yield from (f"{folder} is unfinished: {_progress(folder)}, but no {RECORD}." for folder in unfinished)
-    if not unfinished and not _records([root]):
-        yield f"{root} holds no runs: there is no {RECORD} in it or below it."
-
-
-def _progress(folder: Path) -> str:
-    predictions = folder / "predictions.jsonl"
-    answered = len(predictions.read_bytes().splitlines()) if predictions.is_file() else 0
-    return f"it has {answered} answered {'query' if answered == 1 else 'queries'}"
-
-
-def _records(roots: Iterable[Path]) -> list[Path]:
-    """Every record once, though folders may be given twice or lie in each other."""
-    paths = [path for root in roots for path in ([root] if root.is_file() else sorted(root.rglob(RECORD)))]
-    return list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _UnusableError(f"cannot be read ({error})") from None
+def _checked(record: Any) -> dict[str, Any]:
+    """The record in the present schema."""
     if not isinstance(record, dict) or "schema" not in record:
-        raise _UnusableError("is not a record of a run")
+        raise UnusableError("is not a record of a run")
+    if record.get("status") != COMPLETE:
+        raise UnusableError(f"has the status {record.get('status')!r}, not {COMPLETE!r}")
+    try:
+        record = upgraded(record)
+    except _DAMAGED as error:
+        raise _damaged(error) from None
     if record["schema"] != SCHEMA:
-        raise _UnusableError(f"is of schema {record['schema']}, but {SCHEMA} is what this version reads")
-    if record.get("status") != "complete":
-        raise _UnusableError(f"has the status {record.get('status')!r}, not 'complete'")
+        raise UnusableError(f"is of schema {record['schema']}, which this version cannot read; its own is {SCHEMA}")
     return record
+
+
+def _damaged(error: Exception) -> UnusableError:
+    return UnusableError(f"is damaged ({type(error).__name__}: {error})")
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
     try:
         row = {**_identity(record), **_chosen(record), **_score(record["metric"]), **_cost(record)}
         for metric in record["other_metrics"]:
-            _score(metric)  # read later, and damaged just as well
+            _score(metric)  # it is read later, when it is too late to leave the run out
         provenance(record)
+        options_of(record)
         return row
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
-        raise _UnusableError(f"is damaged ({type(error).__name__}: {error})") from None
+    except _DAMAGED as error:
+        raise _damaged(error) from None
 
 
 def provenance(record: dict[str, Any]) -> dict[str, str]:
@@ -201,9 +178,11 @@ def _cost(record: dict[str, Any]) -> dict[str, Any]:
         "js_max": float(max(js["final_per_chunk"], default=math.nan)),
         "js_heldout": _number(js["heldout_mean"]),
         **{f"seconds_{part}": float(seconds[part]) for part in ("load", "compress", "query")},
+        "seconds_measure": _number(seconds.get("measure")),  # counted as compression until schema 3
         "queries_per_second": float(record["queries_per_second"]),
         "peak_memory_bytes": int(record["peak_memory_bytes"]),
         "layer_forwards": int(record["layer_forwards"]),
+        "measuring_forwards": int(record["measuring_forwards"]),
     }
 
 
@@ -212,7 +191,7 @@ def _number(value: float | None) -> float:
 
 
 def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Every run once: the first folder counts, and sentences name the others."""
+    """Every run once: the first one found counts, and sentences name the others."""
     if runs.empty:
         return runs, []
     first = runs.groupby("run_id", sort=False)[["path", "value"]].transform("first")
@@ -230,29 +209,24 @@ def _without_duplicates(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return runs[~again].reset_index(drop=True), problems
 
 
-def _others(runs: pd.DataFrame, records: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def _others(runs: pd.DataFrame, records: Records) -> pd.DataFrame:
     rows = [
         {**run, **_score(metric)} for run in runs.to_dict("records") for metric in records[run["path"]]["other_metrics"]
     ]
     return pd.DataFrame(rows, columns=runs.columns)
 
 
-def _layers(runs: pd.DataFrame, records: dict[str, dict[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
+def _layers(runs: pd.DataFrame, records: Records, found: Mapping[str, FoundRun]) -> tuple[pd.DataFrame, list[str]]:
     tables, problems = [], []
     for run in runs.to_dict("records"):
-        path = Path(run["path"]).with_name(LAYERS)
         heldout = dict(enumerate(records[run["path"]]["js"].get("heldout_per_layer") or []))
         try:
-            table = _layer_table(path).assign(**{name: run[name] for name in _OF_THE_RUN})
+            table = found[run["path"]].layers().assign(**{name: run[name] for name in _OF_THE_RUN})
             tables.append(table.assign(js_heldout=table["layer"].map(heldout).astype(float)))
         except (OSError, ValueError, KeyError) as error:
-            problems.append(f"{path} cannot be read ({error}); its run is missing from the figures of layers.")
-    columns = [*_OF_THE_RUN, *_LAYER_COLUMNS, "js_heldout"]
+            problems.append(
+                f"The layers of {run['path']} cannot be read ({error}); the run is missing from the figures of layers."
+            )
+    columns = [*_OF_THE_RUN, *COLUMNS, "js_heldout"]
     filled = [table for table in tables if not table.empty]
     return pd.concat(filled)[columns].reset_index(drop=True) if filled else pd.DataFrame(columns=columns), problems
-
-
-def _layer_table(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, usecols=list(_LAYER_COLUMNS), dtype={"candidates": str})
-    numbers = [name for name in _LAYER_COLUMNS if name != "candidates"]
-    return table.fillna({"candidates": ""}).astype({**dict.fromkeys(numbers, float), "chunk": int, "layer": int})

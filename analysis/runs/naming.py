@@ -1,90 +1,128 @@
 """What runs are called in tables and figures: their method, and those of its options in which runs differ.
 
-No list of methods or options is kept here: what to show is read off the records, so that two settings are never
-taken for two seeds of one.
+There is no list of options here: what to show is read off the records, so that two settings are never taken for two
+seeds of one.
 """
 
 import json
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-# Options that say how a result is computed or where it goes, not what it is; a test compares them with the runner's.
-NOT_RESULT = frozenset(
-    {
-        "hydra", "logger", "device", "batch_size", "force", "save_memory", "save_kept", "on_error",
-        "chunk_size", "delta", "ratios", "budget", "demonstrations", "scoring",
-    }
-)  # fmt: skip
-# A run's name, <method>-<dataset>-<model>-<shots>-<delta>-<hash>: its method and its limit.
-_RUN_NAME = re.compile(r"match:([^-/]+)-.+-\d+-(na|[\d.]+(?:e-\d+)?)-[0-9a-f]{8}")
+from experiments.records.names import NEUTRAL, NO_DELTA, NOT_IDENTITY, RUN_NAME, USUAL, component, flat
+
+_METHOD = "method."
+_STAGES = ("importance", "allocation")
 # Columns of their own.
-_AXES = frozenset({"seed", "shots", "method.delta", "model.name", "method._target_", "dataset._target_"})
+_AXES = frozenset({"seed", "shots", "method.allocation.delta", "model.name", "method._target_", "dataset._target_"})
+_TARGET = "._target_"
+_NULL = "null"
 _PARTS = ("method", "dataset", "model")
-
-
-def component(node: Mapping[str, Any]) -> str:
-    """The name of a component: the file that its class is in."""
-    return node["_target_"].split(".")[-2]
+Options = Mapping[str, str]
 
 
 def with_labels(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """`runs` with the column `label`, and with datasets and models of one name told apart by their options."""
     if runs.empty:
         return runs
-    options = [options_of(records[path]) for path in runs["path"]]
-    dataset = _named(runs["dataset"], options, "dataset.")
-    model = _named(runs["model"], options, "model.")
-    label = _named(runs["method"], options, "method.")
-    rest = _differing(list(zip(dataset, model, strict=True)), options, "")
-    label = [_joined(name, more) for name, more in zip(label, rest, strict=True)]
+    options = _complete([options_of(records[path]) for path in runs["path"]])
+    dataset = _joined(runs["dataset"], _differing(runs["dataset"], _under("dataset.", options)))
+    model = _joined(runs["model"], _differing(runs["model"], _under("model.", options)))
+    label = _joined(runs["method"], *_of_methods(list(runs["method"]), options))
+    rest = [{key: value for key, value in of.items() if key.split(".")[0] not in _PARTS} for of in options]
+    label = _joined(label, _differing(list(zip(dataset, model, strict=True)), rest))
     return runs.assign(dataset=dataset, model=model, label=label)
 
 
 def options_of(record: Mapping[str, Any]) -> dict[str, str]:
-    """All options that a result depends on besides seed, shots and delta, under their dotted names, as text."""
-    flat = {**dict(_flat(record["config"])), "dtype": record["dtype"]}
-    return {
-        name: _text(value) for name, value in flat.items() if name.split(".")[0] not in NOT_RESULT and name not in _AXES
+    """All options that a result depends on besides seed, shots and delta, under their dotted names, as text.
+
+    A stage of the method is under its own name, such as `method.importance`.
+    """
+    found = {**dict(flat(record["config"])), "dtype": record["dtype"]}
+    deciding = {
+        name: value for name, value in found.items() if name.split(".")[0] not in NOT_IDENTITY and name not in _AXES
     }
+    return dict(_option(name, value) for name, value in deciding.items())
 
 
-def _named(names: Sequence[str], options: Sequence[Mapping[str, str]], prefix: str) -> list[str]:
-    return [_joined(name, more) for name, more in zip(names, _differing(names, options, prefix), strict=True)]
+def _option(name: str, value: object) -> tuple[str, str]:
+    if name.endswith(_TARGET):
+        return name.removesuffix(_TARGET), component({"_target_": value})
+    return name, _text(value)
 
 
-def _joined(name: str, options: Mapping[str, str]) -> str:
-    return " ".join([name, *(f"{key}={value}" for key, value in options.items())])
+def _complete(options: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The options with the neutral value of those that runs of earlier versions do not have."""
+    added = {name: _text(value) for name, value in NEUTRAL.items() if any(name in of for of in options)}
+    return [{**added, **of} for of in options]
 
 
-def _differing(groups: Sequence[object], options: Sequence[Mapping[str, str]], prefix: str) -> list[dict[str, str]]:
-    """Per run the options under `prefix` ("": those of no component) in which runs of its group differ."""
-    mine = [{key.removeprefix(prefix): value for key, value in of.items() if _owns(prefix, key)} for of in options]
-    values: dict[tuple[object, str], set[str | None]] = defaultdict(set)
-    keys = {key for of in mine for key in of}
-    for group, of in zip(groups, mine, strict=True):
-        for key in keys:
-            values[group, key].add(of.get(key))
+def _under(prefix: str, options: Sequence[Options]) -> list[dict[str, str]]:
+    return [{key.removeprefix(prefix): value for key, value in of.items() if key.startswith(prefix)} for of in options]
+
+
+def _of_methods(methods: Sequence[str], options: Sequence[Options]) -> list[list[dict[str, str]]]:
+    """What tells the runs of a method apart: its own options and its stages, then the options of every stage.
+
+    Runs are compared by a stage's options only if they have that stage in common. What another one is called tells
+    them apart already.
+    """
+    own = _under(_METHOD, options)
+    of_stages = [_under(f"{stage}.", own) for stage in _STAGES]
+    whole = [
+        {key: value for key, value in of.items() if key.split(".")[0] not in _STAGES or key in _STAGES} for of in own
+    ]
+    shown = [
+        {**_unusual(method, of), **differing}
+        for method, of, differing in zip(methods, whole, _differing(methods, whole), strict=True)
+    ]
+    return [shown, *(_of_stage(stage, methods, own, of) for stage, of in zip(_STAGES, of_stages, strict=True))]
+
+
+def _of_stage(
+    stage: str, methods: Sequence[str], own: Sequence[Options], options: Sequence[Options]
+) -> list[dict[str, str]]:
+    groups = [(method, of.get(stage)) for method, of in zip(methods, own, strict=True)]
     return [
-        {key: value for key, value in of.items() if len(values[group, key]) > 1}
-        for group, of in zip(groups, mine, strict=True)
+        {_short(stage, key, of): value for key, value in differing.items()}
+        for of, differing in zip(own, _differing(groups, options), strict=True)
     ]
 
 
-def _owns(prefix: str, key: str) -> bool:
-    return key.startswith(prefix) if prefix else key.split(".")[0] not in _PARTS
+def _short(stage: str, key: str, own: Options) -> str:
+    """The option without its stage, unless the method has another of that name."""
+    others = [f"{other}.{key}" for other in _STAGES if other != stage]
+    return f"{stage}.{key}" if any(name in own for name in (key, *others)) else key
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _unusual(method: str, own: Options) -> dict[str, str]:
+    """The stages that are not those which the method's name promises."""
+    usual = USUAL.get(method, {})
+    return {stage: own[stage] for stage in usual if own.get(stage, usual[stage]) != usual[stage]}
+
+
+def _joined(names: Sequence[str], *options: Sequence[Options]) -> list[str]:
+    return [
+        " ".join([name, *(f"{key}={value}" for of in every for key, value in of.items())])
+        for name, *every in zip(names, *options, strict=True)
+    ]
+
+
+def _differing(groups: Sequence[object], options: Sequence[Options]) -> list[dict[str, str]]:
+    """Per run the options in which runs of its group differ. An option that a run does not have is null."""
+    keys = dict.fromkeys(key for of in options for key in of)
+    values: dict[tuple[object, str], set[str]] = defaultdict(set)
+    for group, of in zip(groups, options, strict=True):
+        for key in keys:
+            values[group, key].add(of.get(key, _NULL))
+    return [
+        {key: of.get(key, _NULL) for key in keys if len(values[group, key]) > 1}
+        for group, of in zip(groups, options, strict=True)
+    ]
 
 
 def _text(value: object) -> str:
@@ -94,10 +132,10 @@ def _text(value: object) -> str:
 
 
 def _matched(value: str) -> str:
-    """`match:RUN` by the setting of the run so called or so placed: the same for every seed, where RUN differs."""
-    named = _RUN_NAME.fullmatch(value)
+    """`match:RUN` by the setting of the run: the same for every seed, although RUN differs."""
+    named = RUN_NAME.fullmatch(value.removeprefix("match:"))
     if named:
-        return f"match:{named[1]}" + ("" if named[2] == "na" else f",{named[2]}")
+        return f"match:{named['method']}" + ("" if named["delta"] == NO_DELTA else f",{named['delta']}")
     try:
         other = json.loads(Path(value.removeprefix("match:")).read_text(encoding="utf-8"))
         delta = other["js"]["delta"]

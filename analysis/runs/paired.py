@@ -1,11 +1,11 @@
-"""Seed by seed: what differs between runs on the same demonstrations, how surely, and what follows from that."""
+"""Seed by seed: how runs on the same demonstrations differ, how certain that is, and what follows from it."""
 
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.pages.tables import MISSING
-from analysis.runs.seeds import SCALE, t_interval
+from analysis.runs.seeds import t_interval
+from analysis.runs.wording import SCALE, number
 
 UNCERTAIN = "cannot be told"
 
@@ -25,8 +25,7 @@ class Estimate:
 
     def text(self, form: str) -> str:
         """Such as "-0.1 ± 0.4", both in the form, the first with its sign."""
-        half = MISSING if pd.isna(self.half) else format(self.half, form)
-        return f"{self.mean:+{form}} ± {half}"
+        return f"{self.mean:+{form}} ± {number(self.half, form)}"
 
 
 def verdict(estimate: Estimate, threshold: float, *, upwards: bool) -> str:
@@ -44,7 +43,7 @@ def verdict(estimate: Estimate, threshold: float, *, upwards: bool) -> str:
 def paired(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     """Runs of one setting beside those of another with the same shots, seed and demonstrations, suffixed _1 and _2.
 
-    `gain` is the first score minus the second in hundredths, positive where the first is the better one.
+    `gain` is the first score minus the second in hundredths, positive if the first is better.
     """
     found = runs.merge(others, on=["shots", "seed", "demonstrations_id"], suffixes=("_1", "_2"))
     sign = found["higher_is_better_1"].map({True: SCALE, False: -SCALE}).astype(float)

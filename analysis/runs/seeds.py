@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but the seed -> one row per setting, with an interval that says what it covers."""
+"""Runs that differ only in the seed -> one row per setting, with an interval and what it covers."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from scipy.special import stdtrit  # comes with scikit-learn
 CELL = ["dataset", "model", "metric"]  # scores are compared within one of these only
 SETTING = [*CELL, "method", "label", "shots", "delta"]
 CONFIDENCE = 0.95
-SCALE = 100  # scores are shown as a hundred times their value, which is what the records' unit is of
 OVER_SEEDS = "95 % t-interval over seeds"
 OVER_QUERIES = "standard error over queries"
 UNKNOWN = "unknown"
@@ -23,7 +22,7 @@ def settings(runs: pd.DataFrame) -> pd.DataFrame:
     Besides the columns of `SETTING` and the means: seeds (how many), seed_list, n (queries of all seeds together),
     value (mean); query_stderr: standard error over the queries of one run (root mean square over seeds); seed_t95:
     half the width of the 95 % t-interval over seeds, NaN for one seed; interval: seed_t95 where seeds differ, else
-    query_stderr (a method that does not depend on the seed is not certain); interval_kind says which;
+    query_stderr (equal seeds do not make a score certain); interval_kind says which;
     tokens_kept_t95: as seed_t95, of the context length; js_max: the worst chunk of all seeds, nats; unit: of a hundred
     times the value, which is what tables and figures show.
     """
@@ -73,11 +72,6 @@ def _root_mean_square(values: pd.Series) -> float:
 def several(values: pd.Series) -> bool:
     """Whether there are different values; unknown ones are alike."""
     return len(values.unique()) > 1
-
-
-def with_unit(metric: str, unit: str) -> str:
-    """Such as "accuracy (%)"; the name alone where the unit is none."""
-    return f"{metric} ({unit})" if unit else metric
 
 
 def bars(rows: pd.DataFrame) -> str:

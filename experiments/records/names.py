@@ -24,6 +24,15 @@ NEUTRAL: Mapping[str, object] = {
     "method.allocation.order": "top_down",
 }
 
+# The importance and the allocation that a method's name promises, as conf/method/ has them: whoever shows a run of
+# that method with others must say so.
+USUAL: Mapping[str, Mapping[str, str]] = {
+    "emloc": {"importance": "answers", "allocation": "layer_search"},
+    "emloc_video": {"importance": "answers", "allocation": "layer_search"},
+    "snapkv": {"importance": "window", "allocation": "uniform"},
+    "pyramidkv": {"importance": "window", "allocation": "pyramid"},
+}
+
 # <method>-<dataset>-<model>-<shots>-<delta>-<hash>
 RUN_NAME = re.compile(r"(?P<method>[^-/]+)-.+-\d+-(?P<delta>na|[\d.]+(?:e-\d+)?)-[0-9a-f]{8}")
 NO_DELTA = "na"

@@ -34,10 +34,11 @@ def upgraded(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgraded_config(config: Node) -> dict[str, Any]:
-    """The configuration with the method's options under the stage that reads them."""
+    """The configuration with the method's options under the stage that reads them; as it is, if they are there."""
     method = config["method"]
     change = _METHODS.get(component(method))
-    return {**config, "method": change(method) if change else dict(method)}
+    staged = any(isinstance(option, Mapping) for option in method.values())
+    return {**config, "method": change(method) if change and not staged else dict(method)}
 
 
 def _measuring_forwards(stored: Node) -> int:

@@ -12,11 +12,8 @@ import pytest
 from analysis.claims import Finding, Part, claims, findings, main
 from analysis.runs.load import Loaded, load
 from analysis.runs.paired import Estimate, halves, paired, rank_correlation, verdict
+from experiments.records.layers import COLUMNS
 
-COLUMNS = (
-    "chunk", "layer", "tokens_before", "tokens_kept", "ratio", "js", "image_kept", "question_kept", "answer_kept",
-    "candidates",
-)  # fmt: skip
 TOKENS = (60.0, 30.0, 10.0)  # image, question and answer tokens of the whole context
 T_OF_TWO = 4.302653  # Student's t, two degrees of freedom, 95 %
 Kinds = Sequence[tuple[float, float, float]]
@@ -33,7 +30,7 @@ def run(root: Path, method: str, seed: int, value: float, kept: Kinds, **changes
     }  # fmt: skip
     metric = {"name": "accuracy", "value": value, "stderr": 0.01, "n": 100, "higher_is_better": True, "parts": {}}
     record = {
-        "schema": 2, "status": "complete", "run_id": name, "shots": 10, "demonstrations_id": f"seed {seed}",
+        "schema": 3, "status": "complete", "run_id": name, "shots": 10, "demonstrations_id": f"seed {seed}",
         "config": {
             "dataset": {"_target_": "datasets.digits.Digits"}, "model": {"name": "tiny"}, "shots": 10, "seed": seed,
             "method": {"_target_": f"methods.{method}.Method"},
@@ -41,7 +38,8 @@ def run(root: Path, method: str, seed: int, value: float, kept: Kinds, **changes
         "demonstrations": {"rule": "balanced", "ids": []}, "prompt_fingerprint": {}, "other_metrics": [], "skipped": {},
         "metric": {**metric, "unit": "%"}, "context": context,
         "js": {"delta": 0.005 if method == "emloc" else None, "final_per_chunk": [0.001], "heldout_mean": None},
-        "layer_forwards": 1, "seconds": {"load": 1, "compress": 1, "query": 1}, "queries_per_second": 1,
+        "layer_forwards": 1, "measuring_forwards": 1, "queries_per_second": 1,
+        "seconds": {"load": 1, "compress": 1, "measure": 1, "query": 1},
         "peak_memory_bytes": 1, "device": "cpu", "dtype": "float32", "versions": {}, "git": None, "notes": [],
     }  # fmt: skip
     for key, change in changes.items():
@@ -164,7 +162,7 @@ def test_unequal_lengths_are_refused(tmp_path: Path) -> None:
             seed,
             0.7,
             flat(40.3),
-            config={"budget": 40.3, "method": {"_target_": "a.snapkv.A", "budget": 0.4}},
+            config={"budget": 40.3, "method": {"_target_": "a.snapkv.A", "allocation": {"_target_": "a.uniform.U"}}},
         )
     assert the(parts(tmp_path), "better than snapkv").estimate.mean == pytest.approx(15)
 
@@ -247,9 +245,14 @@ def test_other_demonstrations_are_no_pair(tmp_path: Path) -> None:
     assert "(40 tokens, no run on the same demonstrations)" in sentence(found, "Not compared with snapkv")
 
 
+def test_a_run_without_a_limit_is_named_without_one(tmp_path: Path) -> None:
+    emloc(tmp_path, (0.9, 0.9), [flat(40.0)] * 2, js={"delta": None})
+    assert the(parts(tmp_path), "(c)", "upper - lower half").setting == "emloc, 10 shots"
+
+
 def test_nothing_to_say_without_the_method_or_without_pruning(tmp_path: Path) -> None:
     run(tmp_path / "other", "none", 0, 0.9, [TOKENS])
-    assert parts(tmp_path / "other") == ["Missing: no run of emloc, whose claims these are."]
+    assert parts(tmp_path / "other") == ["Missing: no run of emloc, which the claims are about."]
     run(tmp_path / "whole", "emloc", 0, 0.9, [TOKENS])
     assert sentence(parts(tmp_path / "whole"), "Missing for (c) and (d): no run of emloc pruned anything.")
 
@@ -290,7 +293,7 @@ def test_every_dataset_has_its_table(tmp_path: Path) -> None:
     assert [line for line in text.splitlines() if line.startswith("### ")] == [
         "### digits, tiny, accuracy", "### glyphs, tiny, accuracy", "### Know before you read",
     ]  # fmt: skip
-    assert "The runs are of 2 datasets" in text
+    assert "There are runs of 2 datasets" in text
     assert "| (b) better than snapkv at equal length | emloc, 10 shots, delta 0.005 | emloc - snapkv: +19.00" in text
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
@@ -24,11 +25,14 @@ pytest_plugins = ["tests.support.sweep_fixtures"]
 NOTEBOOKS = ROOT / "analysis" / "notebooks"
 RECORDS = NOTEBOOKS / "records"
 NAMES = ("quickstart", "paper_figures", "new_method")
+SWEEPS = ("fig1_shots", "fig3_delta", "fig4_layers", "table_main")
 SHOWN = (
     "table_main/pareto", "fig1_shots/shots", "fig1_shots/pareto", "fig3_delta/delta", "fig4_layers/layer_budgets",
     "table_main/token_kinds",
 )  # fmt: skip
-TOTAL = 750_000  # bytes of all bundled records: a few hundred KB
+TOTAL = 850_000  # bytes of all bundled records
+IMPORTANCES = ("answers", "recency")
+ALLOCATIONS = ("layer_search", "uniform")
 
 
 def executed(name: str, folder: Path, check: str, *, cwd: Path | None = None) -> Any:
@@ -72,15 +76,21 @@ def test_quickstart(tmp_path: Path) -> None:
 
 
 def test_new_method(tmp_path: Path) -> None:
-    found = executed("new_method", tmp_path, 'table.to_dict("index")', cwd=NOTEBOOKS)
-    assert set(found) == {"none", "emloc", "snapkv", "random", "random, answers first"}
-    lengths = {row["tokens"] for name, row in found.items() if name != "none"}
-    assert max(lengths) < 1.01 * min(lengths)
-    accuracy = {name: row["accuracy (%)"] for name, row in found.items()}
-    assert accuracy["emloc"] > 75 > 40 > accuracy["random"]
-    divergence = {name: row["worst JS (nats)"] for name, row in found.items()}
-    assert divergence["none"] == 0
-    assert 0 < divergence["emloc"] <= 0.005 < divergence["random, answers first"] < divergence["random"]
+    check = "{'lines': len(SOURCE.splitlines()), 'rows': report.settings.to_dict('records'), 'home': str(HOME)}"
+    found = executed("new_method", tmp_path, check, cwd=NOTEBOOKS)
+    shutil.rmtree(found["home"])
+    assert found["lines"] <= 40
+    rows = {row["label"]: row for row in found["rows"]}
+    chains = [f"emloc importance={one} allocation={other}" for one in IMPORTANCES for other in ALLOCATIONS]
+    assert sorted(rows) == sorted(chains)
+    (answers, recency), (answers_uniform, recency_uniform) = (
+        [rows[f"emloc importance={one} allocation={other}"] for one in IMPORTANCES] for other in ALLOCATIONS
+    )
+    assert answers_uniform["tokens_kept"] == recency_uniform["tokens_kept"]
+    assert answers_uniform["value"] > recency_uniform["value"] + 0.2
+    assert answers_uniform["js_max"] < recency_uniform["js_max"]
+    assert max(answers["js_max"], recency["js_max"]) <= 0.005
+    assert recency["tokens_kept"] > 2 * answers["tokens_kept"]  # the price of choosing badly within the limit
     assert pictures(tmp_path, "new_method") == 1
 
 
@@ -107,40 +117,72 @@ def test_page_of_figures_names_what_there_is() -> None:
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
 
 
+def test_notebooks_call_doors_only() -> None:
+    doors = {f"analysis.{path.stem}" for path in (ROOT / "analysis").glob("*.py")} | {"analysis"}
+    for name in NAMES:
+        text = (NOTEBOOKS / f"{name}.ipynb").read_text()
+        imported = set(re.findall(r"\b(?:from|import) (analysis[\w.]*)", text))
+        assert imported <= doors, name
+
+
 def test_bundled_records_are_whole_and_small() -> None:
-    files = [path for path in RECORDS.rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {"record.json", "layers.csv"}
+    files = sorted(path for path in RECORDS.rglob("*") if path.is_file())
+    assert [path.name for path in files] == [f"{name}.jsonl" for name in SWEEPS]
     assert sum(path.stat().st_size for path in files) < TOTAL
-    for folder in sorted(RECORDS.iterdir()):
-        loaded = load([folder])
+    for path in files:
+        loaded = load([path])
         assert loaded.problems == []
         assert set(loaded.runs["seed"]) == {0, 1, 2}
         assert set(loaded.runs["dataset"]) == {"digits", "glyphs100"}
+        assert set(loaded.runs["folder"]) == set(loaded.runs["run_id"])
 
 
-def test_bundle_says_the_same_as_the_runs(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bundle_gives_the_same_as_the_runs(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = {"name": "CIDEr", "value": 0.5, "unit": ""}
     edit(sweep / "0-0", lambda record: record.update(other_metrics=[{**record["metric"], **other}]))
-    assert main([str(sweep), "--out", str(tmp_path / "small")]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'small'}\n"
-    whole, small = load([sweep]), load([tmp_path / "small"])
+    path = tmp_path / "new" / "small.jsonl"
+    assert main([str(sweep), "--out", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    whole, small = load([sweep]), load([path])
     assert small.problems == []
-    assert list(small.runs["run_id"]) == list(whole.runs["run_id"])
+    places = ["path", "file"]
+    for one, two in ((whole.runs, small.runs), (whole.others, small.others)):
+        assert not one.empty
+        pd.testing.assert_frame_equal(one.drop(columns=places), two.drop(columns=places))
+    assert set(whole.layers["candidates"]) > {""} == set(small.layers["candidates"])
+    columns = whole.layers.columns.drop("candidates")
+    pd.testing.assert_frame_equal(whole.layers[columns], small.layers[columns], rtol=1e-5)  # six digits are kept
     assert claims(small) == claims(whole)
     assert markdown(comparison(settings(small.runs))) == markdown(comparison(settings(whole.runs)))
-    assert list(small.others["value"]) == [0.5]
-    record = json.loads((tmp_path / "small" / "0-0" / "record.json").read_text())
+
+
+def test_bundle_leaves_out_what_nothing_shows(sweep: Path, tmp_path: Path) -> None:
+    edit(sweep / "0-0", lambda record: record.update(other_metrics=[record["metric"]]))
+    assert main([str(sweep / "0-0"), "--out", str(tmp_path / "small.jsonl")]) == 0
+    (line,) = (tmp_path / "small.jsonl").read_text().splitlines()
+    record = json.loads(line)["record"]
     assert (record["metric"]["parts"], record["demonstrations"]["ids"]) == ({}, [])
     assert record["other_metrics"][0]["parts"] == {}
+    assert len(line) < (sweep / "0-0" / "record.json").stat().st_size + (sweep / "0-0" / "layers.csv").stat().st_size
+
+
+def test_bundles_can_be_bundled_again(sweep: Path, tmp_path: Path) -> None:
+    one, two, both = (tmp_path / f"{name}.jsonl" for name in ("one", "two", "both"))
+    main([str(sweep / "0-0"), "--out", str(one)])
+    main([str(sweep / "1-0"), str(sweep / "3-0"), "--out", str(two)])
+    assert main([str(one), str(two), "--out", str(both)]) == 0
+    assert both.read_text() == one.read_text() + two.read_text()
 
 
 def test_bundle_of_nothing(tmp_path: Path, sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 1
+    assert main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "out.jsonl")]) == 1
     assert capsys.readouterr().err.startswith("Expected finished runs in ")
-    (tmp_path / "file").write_text("")
-    assert main([str(sweep), "--out", str(tmp_path / "file")]) == 1
-    assert "choose another folder with --out FOLDER" in capsys.readouterr().err
+    assert main([str(sweep), "--out", str(tmp_path / "folder")]) == 1
+    assert capsys.readouterr().err == f"Expected --out FILE.jsonl, but got {tmp_path / 'folder'}.\n"
+    (tmp_path / "taken.jsonl").mkdir()
+    assert main([str(sweep), "--out", str(tmp_path / "taken.jsonl")]) == 1
+    assert "choose another file with --out FILE.jsonl" in capsys.readouterr().err
     shutil.rmtree(sweep / "0-0" / ".hydra", ignore_errors=True)
     (sweep / "0-0" / "record.json").unlink()
-    assert main([str(sweep), "--out", str(tmp_path / "out")]) == 0
+    assert main([str(sweep), "--out", str(tmp_path / "out.jsonl")]) == 0
     assert "Note: " in capsys.readouterr().err

@@ -8,7 +8,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from analysis.report import main
+from analysis.bundle import main as bundle
+from analysis.report import main, read
 from tests.support.sweep import SEEDS, edit
 
 pytest_plugins = ["tests.support.sweep_fixtures"]
@@ -86,7 +87,15 @@ def test_page_tells_problems_options_and_versions(sweep: Path) -> None:
     top = page.text.index("Scores: ")
     for words in ("Seed 1 is missing", "cannot be read", "<b>odd</b> & strange"):
         assert 0 < page.text.index(words) < top
-    for words in ("method.ratios", "[0.1,0.2,0.5]", "transformers", "float32", '"chunk_size": 4'):
+    for words in (
+        "method.allocation.ratios",
+        "[0.1,0.2,0.5]",
+        "method.importance",
+        "answers; null; window",
+        "transformers",
+        "float32",
+        '"chunk_size": 4',
+    ):
         assert words in page.text
 
 
@@ -113,9 +122,26 @@ def test_report_prints_its_table_and_leaves_the_files_of_runs_alone(
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_report_of_a_bundle_links_to_it(finished_sweep: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.jsonl"
+    assert bundle([str(finished_sweep), "--out", str(path)]) == 0
+    assert main([str(path)]) == 0
+    page = Page((tmp_path / "report.html").read_text())
+    assert "sweep.jsonl" in page.links
+    assert all((tmp_path / unquote(link)).exists() for link in page.links)
+
+
+def test_report_in_a_notebook(finished_sweep: Path, tmp_path: Path) -> None:
+    report = read([finished_sweep])
+    assert report is not None
+    assert report.tables["comparison"]._repr_markdown_().startswith("| method | delta |")
+    assert {drawing.name for drawing in report.drawings()} >= {"pareto", "shots"}
+    assert read([tmp_path]) is None
+
+
 def test_report_without_any_context(finished_sweep: Path, tmp_path: Path) -> None:
     assert main([*(str(finished_sweep / f"3-{seed}") for seed in SEEDS), "--out", str(tmp_path)]) == 0
-    assert "These runs allow none" in Page((tmp_path / "report.html").read_text()).text
+    assert "There are none, because no run has a context." in Page((tmp_path / "report.html").read_text()).text
 
 
 def test_nothing_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +150,7 @@ def test_nothing_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert printed.out == ""
     assert printed.err == (
         f"Expected finished runs in {tmp_path}, but found none: {tmp_path} holds no runs: "
-        "there is no record.json in it or below it.\n"
+        "there is no record.json and no bundle (.jsonl) in it or below it.\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -16,11 +16,12 @@ from matplotlib.colors import to_hex
 
 from analysis.figures.catalogue import drawings, options_words, pareto_words, unequal
 from analysis.figures.curves import beside, curves, draw_reference, front, pareto
-from analysis.figures.layers import KINDS, budgets, kinds, layer_rows, totals
+from analysis.figures.layers import budgets, kinds
 from analysis.figures.options import alternatives, options, shown
 from analysis.figures.style import PRUNED, Look, look, new_figure
 from analysis.pages.tables import comparison, costs, escaped, latex, markdown, other_metrics, text_csv
 from analysis.runs.comparable import comparable, mismatch
+from analysis.runs.layers import KINDS, layer_rows, totals
 from analysis.runs.load import Loaded, load
 from analysis.runs.seeds import settings
 from tests.support.sweep import MATCHED, SEEDS, VARIED, edit
@@ -252,7 +253,7 @@ def test_options_are_in_the_order_of_their_numbers(cell: pd.DataFrame) -> None:
         "chunk_size=20",
         "chunk_size=100",
     ]
-    assert "What the options of none change. chunk_size=5: " in options_words(many)
+    assert "How options of none change the score and the context length. chunk_size=5: " in options_words(many)
 
 
 def test_layers_are_compared_at_equal_length(cell: pd.DataFrame) -> None:
@@ -261,15 +262,16 @@ def test_layers_are_compared_at_equal_length(cell: pd.DataFrame) -> None:
     assert mismatch(chosen) < 0.05
     assert list(unequal(cell)) == []
     apart = cell[cell["label"] != chosen["label"].iloc[-1]]
-    assert "unequal context lengths (emloc 43, pyramidkv 43, snapkv budget=0.2 88 tokens)" in next(unequal(apart))
+    assert "different context lengths (emloc 43, pyramidkv 43, snapkv budget=0.2 88 tokens)" in next(unequal(apart))
     assert comparable(cell[cell["method"] == "none"]).empty
 
 
-@pytest.mark.parametrize(("better", "best"), [(True, "snapkv observe=probes"), (False, "snapkv observe=window")])
+@pytest.mark.parametrize(("better", "best"), [(True, "snapkv importance=answers"), (False, "snapkv importance=window")])
 def test_of_equally_long_settings_of_a_method_the_best_is_compared(cell: pd.DataFrame, better: bool, best: str) -> None:
     one = the(cell, "snapkv budget=match:emloc,0.005").to_dict()
     two = [
-        {**one, "label": f"snapkv observe={name}", "value": value} for name, value in (("probes", 0.9), ("window", 0.8))
+        {**one, "label": f"snapkv importance={name}", "value": value}
+        for name, value in (("answers", 0.9), ("window", 0.8))
     ]
     rest = cell[cell["method"].isin(["emloc", "pyramidkv"])]
     chosen = comparable(pd.concat([rest, pd.DataFrame(two)], ignore_index=True).assign(higher_is_better=better))
@@ -316,7 +318,7 @@ def test_kinds_add_up_to_the_whole_context(loaded: Loaded, cell: pd.DataFrame) -
 def test_unknown_totals_are_said(finished_sweep: Path) -> None:
     alone = load([finished_sweep / "2-0"])
     figure = kinds(alone.layers, comparable(settings(alone.runs)))
-    assert "what was pruned is not known" in " ".join(figure._supxlabel.get_text().split())
+    assert "pruned tokens are not known" in " ".join(figure._supxlabel.get_text().split())
     words = {drawing.name: drawing.words for drawing in drawings(settings(alone.runs), alone.layers)}
     assert "an unknown share of the image tokens" in words["token_kinds"]
 

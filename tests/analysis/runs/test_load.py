@@ -3,6 +3,8 @@
 import ast
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,9 +12,7 @@ import pytest
 
 from analysis.runs.checks import check, versions
 from analysis.runs.load import load
-from analysis.runs.naming import NOT_RESULT
 from analysis.runs.seeds import OVER_QUERIES, OVER_SEEDS, UNKNOWN, bars, settings, t_interval
-from experiments.setup.naming import NOT_IDENTITY
 from tests.support.runs import ROOT
 from tests.support.sweep import MATCHED, SEEDS, VARIED, edit
 
@@ -32,16 +32,35 @@ def the(sentences: list[str], *words: str) -> str:
     return found[0]
 
 
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in the file."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return names | {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+
+
 def test_analysis_reads_files_only() -> None:
+    ours = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} - {"analysis"}
+    assert {"emloc", "experiments"} <= ours
     for path in (ROOT / "analysis").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            assert not {name.split(".")[0] for name in names} & {"emloc", "experiments", "torch", "hydra"}, path
+        outside = {name for name in imported(path) if name.split(".")[0] in {*ours, "torch", "hydra", "run"}}
+        assert all(name.startswith("experiments.records.") for name in outside), path
 
 
-def test_options_that_decide_nothing_are_the_runners() -> None:
-    assert NOT_RESULT == NOT_IDENTITY, "both must leave out the same options"
+def test_analysis_loads_neither_torch_nor_the_library() -> None:
+    doors = "report, claims, kept, bundle"
+    code = f"import sys; from analysis import {doors}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "hydra", "emloc"} & set(done.stdout.split())
+
+
+def test_rooms_are_in_the_order_of_the_data() -> None:
+    above = {"runs": {"figures", "pages"}, "figures": {"pages"}, "pages": set()}
+    doors = {path.stem for path in (ROOT / "analysis").glob("*.py")} - {"__init__"}
+    for room, later in above.items():
+        for path in (ROOT / "analysis" / room).glob("*.py"):
+            rooms = {name.split(".")[1] for name in imported(path) if name.startswith("analysis.")}
+            assert not rooms & (later | doors), path
 
 
 def test_every_run_is_a_row(finished_sweep: Path) -> None:
@@ -93,7 +112,7 @@ def test_models_of_one_name_are_told_apart(sweep: Path) -> None:
     edit(sweep / "1-0", lambda record: record["config"]["model"].update(path="elsewhere/random"))
     found = load([sweep])
     assert "random path=elsewhere/random" in set(found.runs["model"])
-    assert "2 models" in the(check(found), "every figure shows one", "model")
+    assert "2 models" in the(check(found), "every figure is drawn once for each", "model")
 
 
 def test_seeds_become_mean_and_interval(sweep: Path) -> None:
@@ -138,7 +157,7 @@ def test_t_interval_of_three() -> None:
 def test_empty_and_missing_folders(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert problems(tmp_path / "empty") == [
-        f"{tmp_path / 'empty'} holds no runs: there is no record.json in it or below it."
+        f"{tmp_path / 'empty'} holds no runs: there is no record.json and no bundle (.jsonl) in it or below it."
     ]
     assert problems(tmp_path / "nowhere") == [f"{tmp_path / 'nowhere'} does not exist."]
 
@@ -154,11 +173,12 @@ def test_unfinished_run(sweep: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"schema": 2, "status": "comp', "cannot be read"),
+        ('{"schema": 3, "status": "comp', "cannot be read"),
         ("[1, 2]", "is not a record of a run"),
         ("{}", "is not a record of a run"),
-        ('{"schema": 1, "status": "complete"}', "is of schema 1, but 2"),
-        ('{"schema": 2, "status": "running"}', "has the status 'running'"),
+        ('{"schema": 1, "status": "complete"}', "is of schema 1, which this version cannot read; its own is 3"),
+        ('{"schema": 3, "status": "running"}', "has the status 'running'"),
+        ('{"schema": 3, "status": "complete"}', "is damaged (KeyError: 'config')"),
         ('{"schema": 2, "status": "complete"}', "is damaged (KeyError: 'config')"),
     ],
 )
@@ -196,7 +216,7 @@ def test_damaged_and_missing_layers(sweep: Path) -> None:
     (sweep / "0-1" / "layers.csv").unlink()
     loaded = load([sweep])
     for name in ("0-0", "0-1"):
-        the(loaded.problems, str(sweep / name / "layers.csv"), "cannot be read")
+        the(loaded.problems, f"The layers of {sweep / name / 'record.json'} cannot be read")
     assert len(loaded.runs) == RUNS
 
 
@@ -259,7 +279,12 @@ def test_skipped_queries(sweep: Path) -> None:
     note = "2 of 22 queries could not be asked and count nowhere (see skipped)"
     edit(sweep / "1-0", lambda record: record.update(skipped=skipped, notes=[note]))
     found = problems(sweep)
-    the(found, "none (digits, 10 shots), seed 0: 2 of 22", "the first reason: The image is broken.")
+    the(
+        found,
+        "Queries were skipped",
+        "none (digits, 10 shots), seed 0: 2 of 22",
+        "the first reason: The image is broken.",
+    )
     assert not [sentence for sentence in found if "see skipped" in sentence]
 
 
@@ -279,7 +304,7 @@ def test_what_runs_say_of_themselves(sweep: Path) -> None:
 
 def test_scores_without_spread(sweep: Path) -> None:
     edit(sweep / "1-0", lambda record: record["metric"].update(value=1.0, stderr=0.0))
-    the(problems(sweep), "All queries scored the same", "that is no certainty")
+    the(problems(sweep), "All queries scored the same", "does not mean that the score is certain")
 
 
 def test_mixed_versions(sweep: Path) -> None:
