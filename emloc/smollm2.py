@@ -67,6 +67,9 @@ def convert(gguf: Path, folder: Path) -> None:
         _write(gguf, partial)
         if not folder.exists():  # another process may have been faster
             partial.rename(folder)
+    except Exception as error:  # of many types: of the reader of GGUF files, of transformers, of the disk
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"Expected {gguf} to be turned into {folder}, but that failed ({reason}); {INSTALL}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
