@@ -7,6 +7,9 @@
     memory.save("task.safetensors")                                     # ... ship a file of a few MB
     backbone.answer([Query(image, "What is this?")], Memory.load("task.safetensors", backbone))
 
+A model that is loaded already comes in by `Backbone.from_model(model, tokenizer, image_processor)`, and transformers'
+own generation goes over a memory by `backbone.generate(query, memory, num_beams=4)`.
+
 What a demonstration or a query shows is an image, the path of one, `Video(path, frames=8)`, or None.
 
 Shapes in signatures: B rows of a batch, T tokens, N tokens of a chunk, H_q query heads, H_kv KV heads, G query heads
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from emloc.allocation.layer_search import LayerSearch as LayerSearch
     from emloc.allocation.pyramid import Pyramid as Pyramid
     from emloc.allocation.uniform import Uniform as Uniform
+    from emloc.backbones.base import Backbone as Backbone
     from emloc.errors import UserError as UserError
     from emloc.importance.answers import Answers as Answers
     from emloc.importance.base import Importance as Importance
@@ -46,6 +50,7 @@ _HOMES = {
     "Uniform": "emloc.allocation.uniform",
     "LayerSearch": "emloc.allocation.layer_search",
     "Allocation": "emloc.allocation.base",
+    "Backbone": "emloc.backbones.base",
     "Importance": "emloc.importance.base",
     "Window": "emloc.importance.window",
     "Answers": "emloc.importance.answers",
