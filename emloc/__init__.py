@@ -7,10 +7,13 @@
     memory.save("task.safetensors")                                     # ... ship a file of a few MB
     backbone.answer([Query(image, "What is this?")], Memory.load("task.safetensors", backbone))
 
+A model that is loaded already comes in by `Backbone.from_model(model, tokenizer, image_processor)`, and transformers'
+own generation goes over a memory by `backbone.generate(query, memory, num_beams=4)`.
+
 Read it in this order: `prompt` and `rows` (what the model is given), `memory` and `attention` (what it looks at),
 `passes` (prefill, probe, rerun), `region` (what is decided, and how its cost is measured), `importance` and
-`allocation` (the decision), `methods` (the loop and the named methods), `answering`. Only `backbones` knows
-transformers.
+`allocation` (the decision), `methods` (the loop and the named methods), `answering` and `ranking`. Only `backbones`
+knows transformers.
 
 What a demonstration or a query shows is an image, the path of one, `Video(path, frames=8)`, or None.
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from emloc.allocation.layer_search import LayerSearch as LayerSearch
     from emloc.allocation.pyramid import Pyramid as Pyramid
     from emloc.allocation.uniform import Uniform as Uniform
+    from emloc.backbones.base import Backbone as Backbone
     from emloc.errors import UserError as UserError
     from emloc.importance.answers import Answers as Answers
     from emloc.importance.base import Importance as Importance
@@ -51,6 +55,7 @@ _HOMES = {
     "Uniform": "emloc.allocation.uniform",
     "LayerSearch": "emloc.allocation.layer_search",
     "Allocation": "emloc.allocation.base",
+    "Backbone": "emloc.backbones.base",
     "Importance": "emloc.importance.base",
     "Window": "emloc.importance.window",
     "Answers": "emloc.importance.answers",

@@ -72,7 +72,7 @@ def answer_rows(backbone: Answerer, rows: Sequence[Row], memory: Memory, *, max_
 @torch.inference_mode()
 def generate(backbone: Answerer, rows: Sequence[Row], memory: Memory, *, max_new_tokens: int) -> list[list[int]]:
     """Greedy token ids of every row, without the token that ended it."""
-    decoder = _Decoder(backbone, rows, memory)
+    decoder = QueryRun(backbone, rows, memory)
     produced: list[list[int]] = [[] for _ in rows]
     open_rows = set(range(len(rows)))
     hidden = decoder.start()
@@ -89,7 +89,7 @@ def generate(backbone: Answerer, rows: Sequence[Row], memory: Memory, *, max_new
     return produced
 
 
-class _Decoder:
+class QueryRun:
     """Own keys and values of the batch's rows, grown by one column per generated token."""
 
     def __init__(self, backbone: Answerer, rows: Sequence[Row], memory: Memory) -> None:
@@ -129,3 +129,18 @@ class _Decoder:
         positions = self._next[None, :, None].expand(self._batch.positions.shape[0], -1, 1)
         self._next = self._next + 1
         return self._backbone.run_layers(embeds, positions, attention)[:, 0]
+
+    def peek(self, tokens: Tensor) -> Tensor:
+        """Hidden states (B, N, C) of the same N tokens (N,) behind every row; the rows stay as they are."""
+        batch, count = len(self._next), len(tokens)
+        causal = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()
+        mask = torch.cat([self._visible[:, None].expand(-1, count, -1), causal.expand(batch, -1, -1)], dim=-1)
+
+        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+            keys, values = (torch.cat(pair, dim=2) for pair in zip(self._own[layer], (k, v), strict=True))
+            shared = [self._memory.layers[layer].key_values]
+            return attend(q, keys, values, scaling=scaling, shared=shared, own_mask=mask)
+
+        steps = self._next[:, None] + torch.arange(count, device=tokens.device)
+        positions = steps.expand(self._batch.positions.shape[0], -1, -1)
+        return self._backbone.run_layers(self._backbone.embed(tokens).expand(batch, -1, -1), positions, attention)

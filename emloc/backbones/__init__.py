@@ -14,6 +14,15 @@ from emloc.errors import UserError, nearest
 if TYPE_CHECKING:
     from emloc.backbones.base import Backbone
 
+# Families that cannot be read exactly, and why; others are just not there.
+_WINDOWS = "most of its layers see only a sliding window of the context"
+_REFUSED = {
+    "gemma3": f"{_WINDOWS}, and an image's tokens see each other both ways",
+    "gemma3_text": _WINDOWS,
+    "gemma4": f"{_WINDOWS}, and its last layers reuse the keys and values of others",
+    "qwen3_5": "most of its layers keep a state instead of keys and values",
+}
+
 
 @cache
 def families() -> "dict[str, type[Backbone]]":
@@ -25,9 +34,10 @@ def family_for(model_type: str, source: object) -> "type[Backbone]":
     """The family of a checkpoint with this model type; UserError, naming `source`, if there is none."""
     known = families()
     if model_type not in known:
+        why = f", and {_REFUSED[model_type]}" if model_type in _REFUSED else ""
         raise UserError(
             f"Expected a checkpoint of a supported family ({', '.join(sorted(known))}), but {source} is "
-            f"{model_type!r}.{nearest(model_type, known)}"
+            f"{model_type!r}{why}.{nearest(model_type, known)}"
         )
     return known[model_type]
 

@@ -187,7 +187,7 @@ class Backbone(Decoder):
             )
 
     def _row(self, pieces: Sequence[Piece], visuals: Iterator[tuple[Tensor, Any]]) -> Row:
-        """A row of the pieces; takes one of `visuals` for each that stands for one."""
+        """A row of the pieces; takes one of `visuals` for each visual piece."""
         ids, kinds, shown = [], [], []
         for piece in pieces:
             piece_ids = self._piece_ids(piece.text, piece.literal)

@@ -76,7 +76,7 @@ class Qwen2VL(Backbone):
     def _encoded(self, steps: Iterator[tuple[int, Tensor, Tensor]]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """The features of steps (number of the visual, patches, grid) in place of their patches.
 
-        Attention in the vision tower stays within a step, so a video's steps are encoded as so many images.
+        Attention in the vision tower stays within a step, so a video's steps are encoded like images.
         """
         while batch := list(islice(steps, self.steps_per_batch)):
             numbers, patches, grids = zip(*batch, strict=True)

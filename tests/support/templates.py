@@ -1,8 +1,9 @@
 """Chat templates for tests, one per family.
 
 Each is a short template that writes what the published one of the checkpoint named writes for turns of user and
-assistant; tools, system messages of one's own and the like are left out. UNVERIFIED: the published files were not at
-hand when these were written; they follow public renderings of them. SmolVLM's is the one that transformers holds.
+assistant; tools, system messages of one's own and the like are left out. SmolLM2's was compared with the published
+file, SmolVLM's is the one that transformers holds. The others are UNVERIFIED: the published files were not at hand;
+they follow public renderings of them.
 """
 
 from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE as SMOLVLM

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emloc import Demonstration, EMLoC, Memory, NoPruning, Query, UserError
+from emloc import Demonstration, EMLoC, Memory, NoPruning, Query, UserError, load_backbone
 from emloc.answering import generate, query_rows
 from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
@@ -192,6 +192,16 @@ def test_memories_survive_saving(backbone: Backbone, tmp_path: Path) -> None:
         assert torch.equal(kept.values, read.values)
     asked = queries(backbone)
     assert backbone.answer(asked, loaded, max_new_tokens=5) == backbone.answer(asked, memory, max_new_tokens=5)
+
+
+def test_half_precision(family: Family, tmp_path: Path) -> None:
+    """Images, layers and memory in bfloat16, logits in float32."""
+    backbone = load_backbone(family.save(tmp_path), device="cpu", dtype="bfloat16")
+    memory = EMLoC(0.02).compress(backbone, demonstrations(backbone))
+    assert {layer.keys.dtype for layer in memory.layers} == {torch.bfloat16}
+    (row,) = backbone.encode(queries(backbone)[:1])
+    assert logits(backbone, row, memory).dtype == torch.float32
+    assert len(backbone.answer(queries(backbone), memory, max_new_tokens=2)) == 4
 
 
 def test_a_model_that_is_loaded_already(family: Family, backbone: Backbone) -> None:

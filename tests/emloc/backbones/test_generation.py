@@ -115,7 +115,7 @@ class Only(LogitsProcessor):
 
 
 class After(StoppingCriteria):
-    """Stops after so many tokens in all."""
+    """Stops at this many tokens, those of the query among them."""
 
     def __init__(self, length: int) -> None:
         self.length = length

@@ -130,6 +130,8 @@ def test_families_that_are_not_supported(tmp_path: Path) -> None:
     )
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava_next"}))
     refused("is 'llava_next'. Did you mean 'llava_onevision'", lambda: load_backbone(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
+    refused(r"\(internvl, .*\), but .* is 'gemma3', and most of its layers see only", lambda: load_backbone(tmp_path))
 
 
 def test_loading_leaves_a_given_models_weights_alone(loaded: Callable[[str], Backbone]) -> None:
