@@ -117,6 +117,7 @@ def better(mine: list[pd.DataFrame], cell: pd.DataFrame, method: str) -> Iterato
         return
     for runs in mine:
         pairs = [pairs for others in fixed if len(pairs := paired(runs, others))]
+        # By the worst seed: means can be equal although no pair is.
         equal = [one for one in pairs if apart(one) <= EQUAL]
         yield from (_better(runs, one) for one in equal)
         alone += [] if equal else [f"{_name(runs)} ({_lengths(runs, pairs)})"]

@@ -60,7 +60,9 @@ def test_data_files_are_package_data(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "experiments" / "datasets", tmp_path / "experiments" / "datasets")
     model = tmp_path / "emloc" / "assets" / "tiny" / "model.safetensors"
     model.parent.mkdir(parents=True)
-    for path in (tmp_path / "emloc" / "__init__.py", tmp_path / "experiments" / "__init__.py", model):
+    notebooks = tmp_path / "analysis" / "notebooks"
+    shutil.copytree(ROOT / "analysis" / "notebooks", notebooks)
+    for path in (*(tmp_path / name / "__init__.py" for name in ("emloc", "experiments", "analysis")), model):
         path.touch()
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
@@ -72,6 +74,8 @@ def test_data_files_are_package_data(tmp_path: Path) -> None:
     assert "emloc/assets/tiny/model.safetensors" in files
     assert "experiments/datasets/imagenet100_classes.csv" in files
     assert "experiments/datasets/digits.py" in files
+    assert "analysis/notebooks/records/table_main.jsonl" in files
+    assert "analysis/notebooks/paper_figures.ipynb" in files
 
 
 def test_licence_is_apache() -> None:

@@ -26,6 +26,7 @@ def _nearest(pruned: pd.DataFrame, anchor: dict) -> pd.DataFrame:
     """The anchor, and of every other method the setting nearest to it in context length, the best of several."""
     same = pruned[pruned["shots"] == anchor["shots"]]
     steps = ((same["tokens_kept"] / anchor["tokens_kept"] - 1).abs() / _STEP).round()
+    # The anchor comes before settings of its method that are as near, or it would never be compared itself.
     is_anchor = (same["label"] == anchor["label"]) & (same["delta"].eq(anchor["delta"]) | same["delta"].isna())
     ranked = same.assign(_steps=steps.mask(is_anchor, -1.0), _better=_better(same))
     ranked = ranked.sort_values(["method", "_steps", "_better"], ascending=[True, True, False], kind="stable")

@@ -77,7 +77,7 @@ def _of_methods(methods: Sequence[str], options: Sequence[Options]) -> list[list
         {key: value for key, value in of.items() if key.split(".")[0] not in _STAGES or key in _STAGES} for of in own
     ]
     shown = [
-        {**_unusual(method, of), **differing}
+        _ordered({**_unusual(method, of), **differing}, of)
         for method, of, differing in zip(methods, whole, _differing(methods, whole), strict=True)
     ]
     return [shown, *(_of_stage(stage, methods, own, of) for stage, of in zip(_STAGES, of_stages, strict=True))]
@@ -103,6 +103,10 @@ def _unusual(method: str, own: Options) -> dict[str, str]:
     """The stages that are not those which the method's name promises."""
     usual = USUAL.get(method, {})
     return {stage: own[stage] for stage in usual if own.get(stage, usual[stage]) != usual[stage]}
+
+
+def _ordered(options: Options, order: Options) -> dict[str, str]:
+    return {key: options[key] for key in [*order, *options] if key in options}
 
 
 def _joined(names: Sequence[str], *options: Sequence[Options]) -> list[str]:

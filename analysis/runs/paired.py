@@ -45,6 +45,7 @@ def paired(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
     `gain` is the first score minus the second in hundredths, positive if the first is better.
     """
+    # The demonstrations, too: another version of a dataset may draw others with the same seed.
     found = runs.merge(others, on=["shots", "seed", "demonstrations_id"], suffixes=("_1", "_2"))
     sign = found["higher_is_better_1"].map({True: SCALE, False: -SCALE}).astype(float)
     return found.assign(gain=sign * (found["value_1"] - found["value_2"]))

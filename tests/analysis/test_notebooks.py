@@ -40,7 +40,7 @@ def executed(name: str, folder: Path, check: str, *, cwd: Path | None = None) ->
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(f"import json\nprint(json.dumps({check}))"))
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(cwd or folder)}})
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(cwd or folder)}})
     client.execute(env=variables)
     nbformat.write(notebook, folder / f"{name}.ipynb")
     return json.loads(notebook.cells[-1].outputs[0].text)

@@ -63,6 +63,18 @@ def test_another_chain_says_so_even_if_it_is_alone() -> None:
     assert labels(method("emloc", ANSWERS, UNIFORM)) == ["emloc allocation=uniform"]
 
 
+def test_crossed_stages_are_in_the_order_of_the_chain() -> None:
+    crossed = [method("emloc", one, other) for one in (ANSWERS, WINDOW) for other in (SEARCH, UNIFORM)]
+    assert labels(*crossed) == [
+        "emloc importance=answers allocation=layer_search", "emloc importance=answers allocation=uniform",
+        "emloc importance=window allocation=layer_search", "emloc importance=window allocation=uniform",
+    ]  # fmt: skip
+    assert labels(*crossed[:2]) == ["emloc allocation=layer_search", "emloc allocation=uniform"]
+    assert labels(*crossed[1::2]) == [
+        "emloc importance=answers allocation=uniform", "emloc importance=window allocation=uniform",
+    ]  # fmt: skip
+
+
 def test_options_of_a_stage_have_short_names() -> None:
     wide = {**WINDOW, "kernel": 7}
     crossed = [method("snapkv", one, UNIFORM) for one in (WINDOW, wide, ANSWERS)]

@@ -163,7 +163,7 @@ def test_an_interrupted_call_can_be_repeated(
     assert files(sweep) == files(whole)
 
 
-def test_unfinished_runs_are_renamed_too(sweep: Path) -> None:
+def test_unfinished_runs_are_renamed_too(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in sweep.iterdir():
         (folder / "record.json").unlink()
         (folder / "predictions.jsonl").write_text('{"id": 1}\n')
@@ -172,6 +172,9 @@ def test_unfinished_runs_are_renamed_too(sweep: Path) -> None:
         folder = sweep / present_name(run_id)
         assert read(folder / ".hydra" / "run.json")["run_id"] == folder.name
         assert (folder / "predictions.jsonl").exists()
+    capsys.readouterr()
+    assert main([str(sweep)]) == 0
+    assert all(line.endswith(": up to date") for line in capsys.readouterr().out.splitlines())
 
 
 def test_another_run_is_never_overwritten(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
