@@ -15,6 +15,9 @@ from experiments.datasets.hub_texts import Banking77, Clinc150, Trec
 from experiments.datasets.labelled_texts import LabelledTexts
 from experiments.datasets.text_classification import TextClassification
 from experiments.running.assembly import fingerprints
+from tests.support.runs import execute, lines
+
+pytest_plugins = ["tests.support.run_fixtures"]
 
 FRUIT = ("apple", "cherry", "fig")
 ROWS = [{"text": f"thing {number}", "label": FRUIT[number % 3]} for number in range(30)]
@@ -328,3 +331,19 @@ def test_without_a_network_one_sentence_says_what_to_download(kind: type[TextCla
         kind().pool()
     assert "\n" not in str(caught.value)
     assert (f"--revision {kind.revision} " in str(caught.value)) == (kind.revision is not None)
+
+
+def test_a_run_stops_at_a_broken_row_or_leaves_it_out(checkpoint: Path, tmp_path: Path) -> None:
+    file = csv_file(tmp_path, [{**row, "label": FRUIT.index(row["label"])} for row in ROWS])
+    file.write_text(file.read_text() + "one, two, three\n")
+    options = [
+        "dataset=text_classification", f"dataset.path={file}", "dataset.pool_size=9", "dataset.max_new_tokens=2",
+        'dataset.question="Thing: {text}\\nKind:"', "dataset.names={0: apple, 1: cherry, 2: fig}", "shots=6",
+        "chunk_size=3", f"model.path={checkpoint}", "device=cpu", f"hydra.run.dir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"Row 30 of .*rows\.csv has neither 'text' nor 'label'.*on_error=skip"):
+        execute(*options)
+    record = execute(*options, "on_error=skip")
+    assert (record.metric.n, list(record.skipped)) == (21, ["train/30"])
+    assert {line["target"] for line in lines(tmp_path / "run")} <= set(FRUIT)
+    assert set(record.metric.parts) == set(FRUIT)
