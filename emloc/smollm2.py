@@ -77,9 +77,8 @@ def convert(gguf: Path, folder: Path) -> None:
 def _write(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-    read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings = read.config.to_dict()
     del settings["quantization_config"]  # transformers refuses to save what it takes for a quantised model
     model = LlamaForCausalLM(LlamaConfig.from_dict(settings))

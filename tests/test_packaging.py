@@ -73,6 +73,7 @@ def test_data_files_are_package_data(tmp_path: Path) -> None:
     files = zipfile.ZipFile(wheel).namelist()
     assert "emloc/assets/tiny/model.safetensors" in files
     assert "experiments/datasets/imagenet100_classes.csv" in files
+    assert {"experiments/datasets/bundled/cities.csv", "experiments/datasets/bundled/README.md"} <= set(files)
     assert "experiments/datasets/digits.py" in files
     assert "analysis/notebooks/records/table_main.jsonl" in files
     assert "analysis/notebooks/paper_figures.ipynb" in files

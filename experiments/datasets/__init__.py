@@ -1,1 +1,1 @@
-"""Datasets: images with class names, as demonstrations and queries. One file each, found through conf/dataset/."""
+"""Datasets: images, videos or texts, as demonstrations and queries. One file each, found through conf/dataset/."""

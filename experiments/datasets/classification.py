@@ -1,7 +1,9 @@
 """Datasets of images and class names, with one question for all of them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from emloc.errors import UserError
 from emloc.prompt import Visual
@@ -21,6 +23,8 @@ class Classification(Dataset):
         The text of every user turn.
     """
 
+    remedy: ClassVar[str] = "add images to train/ or remove the class from val/"  # for classes without demonstrations
+
     question: str = "What is this?"
 
     def __post_init__(self) -> None:
@@ -30,6 +34,20 @@ class Classification(Dataset):
     @property
     def prompts(self) -> Mapping[str, str]:
         return {"question": self.question}
+
+    @property
+    def chance(self) -> float:
+        """The share of the queries (0 to 1) that a uniform guess among the classes gets right."""
+        return 1 / len(self.classes)
+
+    @property
+    def majority(self) -> float:
+        """The share of the queries (0 to 1) that have the most frequent label: what one answer to all of them scores.
+
+        Queries that cannot be used do not count.
+        """
+        labels = Counter(sample.label for sample in self.samples() if sample.problem is None)
+        return max(labels.values(), default=0) / max(labels.total(), 1)
 
     def score(self, prediction: str, sample: Sample) -> Mapping[str, float]:
         return {self.metrics[0].name: self.agreement(prediction, sample.label)}
@@ -43,15 +61,18 @@ class Classification(Dataset):
         return Sample(id, visual, label, self.question, parts=(label,))
 
     def _balanced(self, pool: Sequence[Sample], shots: int, seed: int) -> Sequence[Sample]:
-        check_covered((s.label for s in self.samples()), {s.label for s in pool}, self.name)
+        asked = (sample.label for sample in self.samples() if sample.problem is None)
+        check_covered(asked, {sample.label for sample in pool}, self.name, self.remedy)
         return super()._balanced(pool, shots, seed)
 
 
-def check_covered(evaluated: Iterable[str], demonstrated: set[str], dataset: str) -> None:
+def check_covered(
+    evaluated: Iterable[str], demonstrated: set[str], dataset: str, remedy: str = Classification.remedy
+) -> None:
     """UserError naming the classes that are to be evaluated but can have no demonstration."""
     missing = [label for label in dict.fromkeys(evaluated) if label not in demonstrated]
     if missing:
         raise UserError(
             f"Every class that is evaluated needs demonstrations, but dataset {dataset} has none for "
-            f"{named(missing)}; add images to train/ or remove the class from val/."
+            f"{named(missing)}; {remedy}."
         )

@@ -18,9 +18,11 @@ from PIL import Image, UnidentifiedImageError
 from emloc.errors import UserError
 from emloc.prompt import load_image
 from experiments.datasets.base import named
+from experiments.datasets.csv_table import DELIMITERS, read_csv
 
 _LOG = logging.getLogger(__name__)
 _TABLES = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}  # suffix -> how `datasets` calls it
+_SUFFIXES = (*_TABLES, *DELIMITERS)
 
 
 @dataclass(frozen=True)
@@ -151,14 +153,27 @@ def decoded(data: bytes, where: str) -> Image.Image:
         raise UserError(f"Expected a readable image in {where}, but it is not one ({reason}).") from error
 
 
-def load_table(hub_id: str, split: str, path: str | Path | None) -> Table:
+def load_table(
+    hub_id: str | None,
+    split: str,
+    path: str | Path | None,
+    *,
+    subset: str | None = None,
+    revision: str | None = None,
+) -> Table:
     """The split of a dataset on the Hub, or of the copy at `path`.
 
     Parameters
     ----------
+    hub_id
+        None: the data at `path` are the user's own.
     path
-        A parquet, JSON or JSON-lines file, or a folder: of `save_to_disk`, or with such files (those with the split in
-        their name, if there are any). None: the Hub.
+        A parquet, JSON, JSON-lines, CSV or TSV file, or a folder: of `save_to_disk`, or with such files (those with the
+        split in their name, if there are any). None: the Hub.
+    subset
+        The configuration on the Hub; in a folder that has one of this name, the files in that one are read.
+    revision
+        Branch or commit on the Hub.
 
     Raises
     ------
@@ -168,21 +183,29 @@ def load_table(hub_id: str, split: str, path: str | Path | None) -> Table:
     begin = None if path is None else Path(path).expanduser()
     try:
         with _quiet(bars=begin is None and sys.stderr.isatty()):
-            data = _from_hub(hub_id, split) if begin is None else _from_disk(begin, split)
+            data = _from_hub(hub_id, split, subset, revision) if begin is None else _from_disk(begin, split, subset)
     except UserError:
         raise
     except Exception as error:  # of many types: of the Hub's client, of pyarrow, of the disk
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = next(iter(str(_first_cause(error)).strip().splitlines()), type(error).__name__)
         where = f"{hub_id} on the Hub or in its cache" if begin is None else f"the data in {begin}"
-        raise UserError(f"Expected {where}, but it cannot be loaded ({reason}); {_remedy(hub_id)}") from error
+        raise UserError(f"Expected {where}, but it cannot be loaded ({reason}); {_remedy(hub_id, revision)}") from error
     where = f"{hub_id} ({split})" if begin is None else str(begin)
     folder = Path() if begin is None else begin if begin.is_dir() else begin.parent
     return Table(_undecoded(data), where, folder)
 
 
-def _remedy(hub_id: str) -> str:
+def _first_cause(error: BaseException) -> BaseException:
+    """What `datasets` found wrong, which it hides behind an error of its own."""
+    return error if error.__cause__ is None else _first_cause(error.__cause__)
+
+
+def _remedy(hub_id: str | None, revision: str | None) -> str:
+    if hub_id is None:
+        return "correct it, or name another file with dataset.path=FILE."
+    of = "" if revision is None else f"--revision {revision} "
     return (
-        f"download it with `hf download {hub_id} --repo-type dataset --local-dir DIR` and name the folder with "
+        f"download it with `hf download {hub_id} --repo-type dataset {of}--local-dir DIR` and name the folder with "
         "dataset.path=DIR."
     )
 
@@ -211,24 +234,28 @@ def _quiet(*, bars: bool) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _from_hub(hub_id: str, split: str) -> Any:
+def _from_hub(hub_id: str | None, split: str, subset: str | None, revision: str | None) -> Any:
     import datasets
 
     _LOG.info("Loading %s (%s) from the Hub, or from its cache.", hub_id, split)
-    return datasets.load_dataset(hub_id, split=split)
+    return datasets.load_dataset(hub_id, subset, split=split, revision=revision)
 
 
-def _from_disk(path: Path, split: str) -> Any:
+def _from_disk(path: Path, split: str, subset: str | None) -> Any:
     import datasets
 
+    if subset is not None and (path / subset).is_dir():
+        return _from_disk(path / subset, split, None)
     if not path.exists():
         raise UserError(f"Expected dataset.path to be a file or a folder, but {path} does not exist.")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return _saved(path, split)
     files = [path] if path.is_file() else _files(path, split)
+    if files[0].suffix in DELIMITERS:
+        return read_csv(files)
     kind = _TABLES.get(files[0].suffix)
     if kind is None:
-        raise UserError(f"Expected dataset.path to be a parquet, JSON or JSON-lines file, but got {path}.")
+        raise UserError(f"Expected dataset.path to be a parquet, JSON, JSON-lines, CSV or TSV file, but got {path}.")
     return datasets.load_dataset(kind, data_files=[glob.escape(str(file)) for file in files], split="train")
 
 
@@ -246,15 +273,15 @@ def _saved(path: Path, split: str) -> Any:
 
 def _files(folder: Path, split: str) -> list[Path]:
     """The tables of a split in a folder, all of one suffix: those with the split in their name, if there are any."""
-    for suffix in _TABLES:
+    for suffix in _SUFFIXES:
         found = {file: file.relative_to(folder) for file in sorted(folder.rglob(f"*{suffix}"))}
         shown = {file: name for file, name in found.items() if not any(part.startswith(".") for part in name.parts)}
         of_split = [file for file, name in shown.items() if split in re.split(r"[-_/\\]", str(name.with_suffix("")))]
         if shown:
             return of_split or list(shown)
     raise UserError(
-        f"Expected parquet, JSON or JSON-lines files in dataset.path, but {folder} has none; name the folder that the "
-        "dataset was downloaded to."
+        f"Expected parquet, JSON, JSON-lines, CSV or TSV files in dataset.path, but {folder} has none; name the folder "
+        "that the dataset was downloaded to."
     )
 
 

@@ -141,8 +141,8 @@ def empty(folder: Path) -> Path:
 
 
 def text_file(folder: Path) -> Path:
-    (folder / "rows.csv").write_text("question\nwhy?\n")
-    return folder / "rows.csv"
+    (folder / "rows.txt").write_text("question\nwhy?\n")
+    return folder / "rows.txt"
 
 
 def broken(folder: Path) -> Path:
@@ -164,9 +164,12 @@ def other_splits(folder: Path) -> Path:
     ("write", "message"),
     [
         (lambda folder: folder / "nowhere", "nowhere does not exist"),
-        (empty, "Expected parquet, JSON or JSON-lines files in dataset.path, but .* has none; name the folder"),
-        (text_file, r"Expected dataset.path to be a parquet, JSON or JSON-lines file, but got .*rows\.csv"),
-        (broken, "cannot be loaded .*hf download lmms-lab/OK-VQA --repo-type dataset"),
+        (
+            empty,
+            "Expected parquet, JSON, JSON-lines, CSV or TSV files in dataset.path, but .* has none; name the folder",
+        ),
+        (text_file, r"Expected dataset.path to be a parquet, JSON, JSON-lines, CSV or TSV file, but got .*rows\.txt"),
+        (broken, "cannot be loaded .*Parquet.*hf download lmms-lab/OK-VQA --repo-type dataset"),
         (broken_json, "cannot be loaded .*hf download lmms-lab/OK-VQA --repo-type dataset"),
         (other_splits, "Expected the split val2014 in .*, but it has test"),
     ],
