@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from emloc.errors import UserError
+from emloc.options import Text
 from emloc.prompt import Visual
-from experiments.datasets.base import Dataset, Sample, check_text, named
+from experiments.datasets.base import Dataset, Sample, named
 from experiments.metrics import exact_match
 
 
@@ -21,11 +22,7 @@ class Classification(Dataset):
         The text of every user turn.
     """
 
-    question: str = "What is this?"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_text("dataset.question", self.question)
+    question: Text = "What is this?"
 
     @property
     def prompts(self) -> Mapping[str, str]:
