@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from experiments import runner
 from experiments.setup.problems import attempt, exit_code
+from experiments.setup.spellings import brought_up_to_date
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -18,5 +19,11 @@ def main(config: DictConfig) -> float:
     return attempt(lambda: runner.run(config).metric.value)
 
 
+def command() -> int:
+    """The whole command: the options in `sys.argv`, earlier spellings included, to an exit code."""
+    sys.argv[1:] = brought_up_to_date(sys.argv[1:])
+    return exit_code(main)
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(command())

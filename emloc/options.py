@@ -7,7 +7,7 @@ on construction. So a library call and a command line are refused by the same ru
 import math
 import types
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -141,12 +141,22 @@ _PLAIN: dict[Any, str] = {
 
 
 def _shown(value: object) -> str:
-    return "null" if value is None else repr(value)
+    # As the user wrote it: null for None, and a list that became a tuple above as a list again.
+    return "null" if value is None else repr([*value] if isinstance(value, tuple) else value)
 
 
 def _nearest(value: object, hint: Any) -> str:
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    return nearest(str(value), map(str, choices)) if choices else ""
+    choices = [*_choices(hint)]
+    return nearest(str(value), choices) if choices else ""
+
+
+def _choices(hint: Any) -> Iterator[str]:
+    """The texts that an annotation names, those of a choice within a union too."""
+    if get_origin(hint) is Literal:
+        yield from map(str, get_args(hint))
+    elif get_origin(hint) in (types.UnionType, typing.Union):
+        for part in get_args(hint):
+            yield from _choices(part)
 
 
 def _wants_tuple(hint: Any) -> bool:

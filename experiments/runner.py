@@ -1,5 +1,6 @@
 """A run from its configuration to its record; a finished one is found again at once."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -9,6 +10,7 @@ from omegaconf import DictConfig
 from experiments.records.files import KEPT, MEMORY, RECORD
 from experiments.records.schema import Record, finished_record
 from experiments.running.summary import summary
+from experiments.setup.checking import check
 from experiments.setup.naming import run_name
 
 
@@ -21,18 +23,27 @@ def run(config: DictConfig) -> Record:
         For bad input, in one sentence; a folder that holds nothing is removed again.
     """
     hydra = cast(DictConfig, HydraConfig.get())
-    folder = Path(hydra.runtime.output_dir)
-    record = _finished(config, folder)
-    if record is None:
-        from experiments.running.job import (
-            compute,  # takes seconds to import, as torch does; a finished run needs neither
-        )
+    folder = Path(hydra.runtime.output_dir)  # Hydra has made it already
+    try:
+        check(config, hydra)
+        record = _finished(config, folder)
+        if record is None:
+            # Takes seconds to import, as torch does; a finished run needs neither, nor does input that is refused.
+            from experiments.running.job import compute
 
-        record = compute(config, hydra, folder)
-    else:
-        print("This run was finished already; force=true computes it again.\n")
+            record = compute(config, hydra, folder)
+        else:
+            print("This run was finished already; force=true computes it again.\n")
+    finally:
+        _remove_empty(folder)
     print(summary(record), folder / RECORD, sep="\n\n", flush=True)
     return record
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.resolve() != Path.cwd():  # the user's own, where a run was sent there
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _finished(config: DictConfig, folder: Path) -> Record | None:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 from torch import Tensor
 
 from emloc.allocation.base import Allocation, Decision, Share
 from emloc.errors import UserError
+from emloc.options import OptionError, Range, check_option
 from emloc.region import Measure
 from emloc.scores import top_indices
 
@@ -37,9 +39,9 @@ class Budget:
         try:
             number = float(text)
         except ValueError:
-            raise UserError(f"Expected budget to be {_FORMS}, but got {text!r}.") from None
+            raise OptionError("budget", f"{_FORMS}, but got {text!r}.") from None
         if isinstance(text, bool) or not 0 < number < math.inf:
-            raise UserError(f"Expected budget to be {_FORMS}, but got {text}.")
+            raise OptionError("budget", f"{_FORMS}, but got {text}.")
         return cls(ratio=number) if number <= 1 else cls(tokens=number)
 
     def resolve(self, context_tokens: int) -> float:
@@ -51,7 +53,9 @@ class Budget:
 def _recorded_tokens(path: Path) -> float:
     path = path / "record.json" if path.is_dir() else path
     try:
-        return float(json.loads(path.read_text())["context"]["tokens_kept_mean"])
+        tokens = json.loads(path.read_text())["context"]["tokens_kept_mean"]
+        check_option("tokens_kept_mean", tokens, Annotated[float, Range(0, above=True)])
+        return float(tokens)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"Expected budget=match: to name a finished run's record.json, but {path} is not one "

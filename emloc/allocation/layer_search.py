@@ -62,6 +62,14 @@ class LayerSearch(Allocation):
     def limited(self, delta: float) -> "LayerSearch":
         return replace(self, delta=delta)
 
+    def check(self, total: int, reserved: int) -> None:
+        largest = max(self.ratios)
+        if total and total * largest < 1:
+            raise OptionError(
+                "ratios",
+                f"large enough to keep a token, but the largest, {largest:g}, keeps none of the context's {total}.",
+            )
+
     def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
         search = _Search(scores, measure, least=max(1, share.reserved), upwards=self.order == "bottom_up")
         for layers in layer_groups(len(scores), order=self.order, size=self.group):

@@ -3,16 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from emloc.errors import UserError, check_choice, nearest
+from emloc.errors import UserError, nearest
+from emloc.options import Count, CountOrZero, OptionError, check_option, check_options
 from emloc.prompt import Demonstration, Query, Visual
 from experiments.datasets.choice import balanced
 from experiments.datasets.codewords import AnswerCode
 from experiments.metrics.breakdown import Scored, measured
 from experiments.records.schema import Metric, MetricSpec
 
-RULES = ("balanced", "first", "reference")
+Rule = Literal["balanced", "first", "reference"]
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,15 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("accuracy"),)  # of single answers; the first is compared
-    usual: ClassVar[str] = "balanced"
+    usual: ClassVar[Rule] = "balanced"
     stop: ClassVar[str | None] = None  # what follows this text in an answer is left away
 
-    max_new_tokens: int = 8
-    visual_tokens: int | None = None
-    demonstrations: str | None = None
+    max_new_tokens: Count = 8
+    visual_tokens: Count | None = None
+    demonstrations: Rule | None = None
 
     def __post_init__(self) -> None:
-        check_whole("dataset.max_new_tokens", self.max_new_tokens, least=1)
-        if self.visual_tokens is not None:
-            check_whole("dataset.visual_tokens", self.visual_tokens, least=1)
-        check_choice("demonstrations", self.rule, RULES)
+        check_options(self)
 
     @abstractmethod
     def pool(self) -> Sequence[Sample]:
@@ -124,7 +122,7 @@ class Dataset(ABC):
         return ()
 
     @property
-    def rule(self) -> str:
+    def rule(self) -> Rule:
         """How demonstrations are chosen."""
         return self.demonstrations or self.usual
 
@@ -142,8 +140,8 @@ class Dataset(ABC):
         UserError
             If the pool has no `shots` demonstrations, or not the right ones.
         """
-        check_whole("shots", shots, least=0)
-        check_whole("seed", seed, least=0)
+        check_option("shots", shots, CountOrZero)
+        check_option("seed", seed, CountOrZero)
         pool = self.pool()
         if shots > len(pool):
             raise UserError(f"Dataset {self.name} has {len(pool)} demonstrations, but shots={shots}; ask for fewer.")
@@ -183,7 +181,7 @@ class Dataset(ABC):
         return [measured(spec, scored) for spec in self.metrics]
 
     def _balanced(self, pool: Sequence[Sample], shots: int, seed: int) -> Sequence[Sample]:
-        return balanced(pool, seed)[:shots]
+        return balanced(pool, seed, group=lambda sample: sample.group or sample.label)[:shots]
 
     def _first(self, pool: Sequence[Sample], shots: int, _seed: int) -> Sequence[Sample]:
         return pool[:shots]
@@ -204,32 +202,23 @@ class Worded(Dataset):
     prompt: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, text in self.prompt.items():
+        for name, text in self._given().items():
             if name not in self.wording:
                 known = ", ".join(self.wording)
-                raise UserError(f"Expected dataset.prompt to have {known}; got {name!r}.{nearest(name, self.wording)}")
-            if not isinstance(text, str):
-                raise UserError(f"Expected dataset.prompt.{name} to be a text, but got {text!r}.")
+                raise OptionError("prompt", f"texts called {known}, but got {name!r}.{nearest(name, self.wording)}")
+            check_option(f"prompt.{name}", text, str)
+        super().__post_init__()
 
     @property
     def prompts(self) -> Mapping[str, str]:
         return {**self.wording, **self.prompt}
+
+    def _given(self) -> Mapping[str, str]:
+        # Text by text, so that a message names the one that is wrong; what is no mapping is left to the general check.
+        return self.prompt if isinstance(self.prompt, Mapping) else {}
 
 
 def named(names: Sequence[str], most: int = 5) -> str:
     """The first names, quoted, and how many there are besides."""
     shown = ", ".join(f"'{name}'" for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def check_whole(option: str, value: object, *, least: int) -> None:
-    """UserError unless the value is a whole number from `least` up."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{option} must be a whole number from {least} up, but got {value!r}.")
-
-
-def check_text(option: str, value: object) -> None:
-    """UserError unless the value is a text with something in it."""
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{option} must be a text that is not empty, but got {value!r}.")

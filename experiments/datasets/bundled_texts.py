@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from emloc.errors import UserError
-from experiments.datasets.base import Sample, check_whole
+from emloc.options import Range
+from experiments.datasets.base import Sample
 from experiments.datasets.labelled_texts import LabelledTexts
 
 FOLDER = Path(__file__).with_name("bundled")
@@ -36,11 +37,10 @@ class BundledTexts(LabelledTexts):
     all_classes: ClassVar[tuple[str, ...]]
     files: ClassVar[tuple[str, ...]] = ()  # in bundled/; none: the one that is called like the dataset
 
-    class_count: int = 10
+    class_count: Annotated[int, Range(2)] = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("dataset.class_count", self.class_count, least=2)
         if self.class_count > len(self.all_classes):
             raise UserError(
                 f"Dataset {self.name} has {len(self.all_classes)} classes, but dataset.class_count is "

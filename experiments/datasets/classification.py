@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from emloc.errors import UserError
+from emloc.options import Text
 from emloc.prompt import Visual
-from experiments.datasets.base import Dataset, Sample, check_text, named
+from experiments.datasets.base import Dataset, Sample, named
 from experiments.metrics import exact_match
 
 
@@ -25,11 +26,7 @@ class Classification(Dataset):
 
     remedy: ClassVar[str] = "add images to train/ or remove the class from val/"  # for classes without demonstrations
 
-    question: str = "What is this?"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_text("dataset.question", self.question)
+    question: Text = "What is this?"
 
     @property
     def prompts(self) -> Mapping[str, str]:

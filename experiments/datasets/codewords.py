@@ -11,7 +11,7 @@ from emloc.errors import UserError
 
 @dataclass(frozen=True)
 class AnswerCode:
-    """The words that stand for class names in demonstrations and answers.
+    """The words that are written in place of class names, in demonstrations and answers.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from emloc.options import Count
 from experiments.datasets.base import Sample
 from experiments.datasets.classification import Classification
 from experiments.miniature.drawing import HELD_OUT_CHARACTERS, draw_character
@@ -26,7 +27,7 @@ class Glyphs100(Classification):
 
     name: ClassVar[str] = "glyphs100"
 
-    max_new_tokens: int = 24
+    max_new_tokens: Count = 24
 
     def pool(self) -> Sequence[Sample]:
         return [sample for drawings in self._drawings for sample in drawings[:POOL_PER_CLASS]]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from emloc.options import Count
 from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.published import Published
@@ -30,8 +31,8 @@ class IllusionVQA(Published):
         )
     }
 
-    max_new_tokens: int = 16
-    visual_tokens: int | None = 256
+    max_new_tokens: Count = 16
+    visual_tokens: Count | None = 256
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from emloc.options import Count
 from experiments.datasets.illusionvqa import IllusionVQA
 
 
@@ -16,4 +17,4 @@ class IllusionVQAComprehension(IllusionVQA):
     name: ClassVar[str] = "illusionvqa_comprehension"
     hub_id: ClassVar[str] = "csebuetnlp/illusionVQA-Comprehension"
 
-    rows: int | None = 435
+    rows: Count | None = 435

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from emloc.options import Count
 from experiments.datasets.illusionvqa import IllusionVQA
 
 
@@ -13,4 +14,4 @@ class IllusionVQASoftLocalization(IllusionVQA):
     name: ClassVar[str] = "illusionvqa_soft_localization"
     hub_id: ClassVar[str] = "csebuetnlp/illusionVQA-Soft-Localization"
 
-    rows: int | None = 1000
+    rows: Count | None = 1000

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from emloc.errors import UserError
+from emloc.options import Count
 from experiments.datasets.base import Sample, named
 from experiments.datasets.classification import Classification, check_covered
 from experiments.metrics import bare
@@ -68,8 +69,8 @@ class ImageFolder(ClassFolders):
 
     name: ClassVar[str] = "image_folder"
 
-    max_new_tokens: int = 24
-    visual_tokens: int | None = 256
+    max_new_tokens: Count = 24
+    visual_tokens: Count | None = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from emloc.errors import UserError
+from emloc.options import Count, Text
 from experiments.datasets.base import Sample, named
 from experiments.datasets.image_folder import ClassFolders, ClassImages, checked_root, class_images
 from experiments.metrics import normalised_substring
@@ -35,7 +36,7 @@ class ImageNet100(ClassFolders):
     200 shots are two images of each class; the seed chooses them, and any number of shots is balanced. The paper has a
     fixed list of 200 images, whose first shots are not balanced: `demonstrations=reference` takes them in its order.
     The wording of the question is ours. Folders of other synsets are not looked into, so the whole ImageNet-1k tree
-    serves as well.
+    works too.
 
     Parameters
     ----------
@@ -49,9 +50,9 @@ class ImageNet100(ClassFolders):
     metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec("substring accuracy"),)
     stop: ClassVar[str | None] = "\n\n"
 
-    question: str = "Which category is this image?"
-    max_new_tokens: int = 32
-    visual_tokens: int | None = 64
+    question: Text = "Which category is this image?"
+    max_new_tokens: Count = 32
+    visual_tokens: Count | None = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()

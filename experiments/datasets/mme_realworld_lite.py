@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from emloc.options import Count
 from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.published import Published
@@ -39,9 +40,9 @@ class MMERealWorldLite(Published):
         "instruction": "Which of them does the image show to be right? Reply with its letter alone.\nLetter: ",
     }
 
-    rows: int | None = 1919
-    max_new_tokens: int = 16
-    visual_tokens: int | None = 256
+    rows: Count | None = 1919
+    max_new_tokens: Count = 16
+    visual_tokens: Count | None = 256
 
     @property
     def classes(self) -> tuple[str, ...]:

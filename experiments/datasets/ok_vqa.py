@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from emloc.options import Count
 from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.published import Published
@@ -30,9 +31,9 @@ class OKVQA(Published):
         "suffix": "\nSay Unanswerable if this cannot be known.\nOne word or a short phrase is enough."
     }
 
-    rows: int | None = 5046
-    max_new_tokens: int = 128
-    visual_tokens: int | None = 256
+    rows: Count | None = 5046
+    max_new_tokens: Count = 128
+    visual_tokens: Count | None = 256
 
     def score(self, prediction: str, sample: Sample) -> Mapping[str, float]:
         return {"VQA accuracy": vqa_accuracy(prediction, sample.reference, scoring=self.scoring)}

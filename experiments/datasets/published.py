@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import ClassVar
 
-from emloc.errors import UserError, check_choice
+from emloc.errors import UserError
+from emloc.options import Count, CountOrZero, Text
 from emloc.prompt import Visual
-from experiments.datasets.base import Sample, Worded, check_whole
+from experiments.datasets.base import Rule, Sample, Worded
 from experiments.datasets.choice import reference_draw
 from experiments.datasets.source import Row, Table, load_table
 from experiments.metrics import Scoring
@@ -44,18 +45,13 @@ class Published(Worded):
     split: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]  # that samples are made of, without those of images
     visual_columns: ClassVar[tuple[str, ...]] = ("image",)
-    usual: ClassVar[str] = "reference"
+    usual: ClassVar[Rule] = "reference"
     stop: ClassVar[str | None] = "\n\n"
 
     scoring: Scoring = "reference"
-    path: str | Path | None = None
-    rows: int | None = None
-    pool_size: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("scoring", self.scoring, get_args(Scoring))
-        check_whole("dataset.pool_size", self.pool_size, least=0)
+    path: Text | Path | None = None
+    rows: Count | None = None
+    pool_size: CountOrZero = 100
 
     @abstractmethod
     def sample(self, id: str, row: Row, visual: Visual) -> Sample:
@@ -110,6 +106,6 @@ class Published(Worded):
             )
         if len(table) <= self.pool_size:
             raise UserError(
-                f"Expected more than {self.pool_size} rows in {table.where}, as so many are set aside for "
+                f"Expected more than {self.pool_size} rows in {table.where}, as that many are set aside for "
                 f"demonstrations, but found {len(table)}; use more rows or a smaller dataset.pool_size."
             )

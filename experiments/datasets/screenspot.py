@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from emloc.options import Count
 from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.published import Published
@@ -41,9 +42,9 @@ class ScreenSpot(Published):
         )
     }
 
-    rows: int | None = 1272
-    max_new_tokens: int = 128
-    visual_tokens: int | None = 256
+    rows: Count | None = 1272
+    max_new_tokens: Count = 128
+    visual_tokens: Count | None = 256
 
     def score(self, prediction: str, sample: Sample) -> Mapping[str, float]:
         return box_scores(prediction, sample.reference, scoring=self.scoring)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emloc.errors import UserError, nearest
-from experiments.datasets.base import Sample, check_text, check_whole, named
+from emloc.options import Count, Text
+from experiments.datasets.base import Sample, named
 from experiments.datasets.choice import balanced
 from experiments.datasets.labelled_texts import LabelledTexts
 from experiments.datasets.source import Row, Table, load_table
@@ -53,25 +54,20 @@ class TextClassification(LabelledTexts):
     name: ClassVar[str] = "text_classification"
     usual_names: ClassVar[Mapping[str, str]] = {}  # for `names`, where they are not given
 
-    path: str | Path | None = None
-    test_path: str | Path | None = None
-    hub_id: str | None = None
-    subset: str | None = None
-    revision: str | None = None
-    text_column: str = "text"
-    label_column: str = "label"
-    train_split: str = "train"
-    test_split: str = "test"
-    pool_size: int = 200
-    names: Mapping[Any, str] | None = None
+    path: Text | Path | None = None
+    test_path: Text | Path | None = None
+    hub_id: Text | None = None
+    subset: Text | None = None
+    revision: Text | None = None
+    text_column: Text = "text"
+    label_column: Text = "label"
+    train_split: Text = "train"
+    test_split: Text = "test"
+    pool_size: Count = 200
+    names: Mapping[Any, Text] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option in ("text_column", "label_column", "train_split", "test_split"):
-            check_text(f"dataset.{option}", getattr(self, option))
-        check_whole("dataset.pool_size", self.pool_size, least=1)
-        for label, called in (self.names or {}).items():
-            check_text(f"dataset.names.{label}", called)
         if self.path is None and self.hub_id is None:
             raise UserError(
                 "dataset.path is not given: write dataset.path=FILE (CSV, TSV, JSON, JSON lines or parquet, with the "

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from emloc.options import Count, CountOrZero
 from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.source import Row
@@ -39,11 +40,11 @@ class VideoMME(PublishedVideos):
         "suffix": "\nReply with the letter of the right option.",
     }
 
-    rows: int | None = 2700
-    pool_size: int = 0
-    max_new_tokens: int = 16
-    visual_tokens: int | None = 144
-    frames: int = 384
+    rows: Count | None = 2700
+    pool_size: CountOrZero = 0
+    max_new_tokens: Count = 16
+    visual_tokens: Count | None = 144
+    frames: Count = 384
 
     @property
     def classes(self) -> tuple[str, ...]:

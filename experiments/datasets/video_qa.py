@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from emloc.errors import UserError
+from emloc.options import Count
 from emloc.video import Video
-from experiments.datasets.base import Sample, Worded, check_whole
+from experiments.datasets.base import Rule, Sample, Worded
 from experiments.datasets.image_folder import checked_root
 from experiments.datasets.source import Row, load_table
 from experiments.datasets.videos import VideoFolder
@@ -24,7 +25,7 @@ class VideoQA(Worded):
 
     Without options, an answer is right if the row's answer occurs in it (`normalised_substring`). With options, which
     are listed below the question under letters, the row's answer is one of them, the model is to give its letter, and
-    `strict_letter` reads it. Demonstrations, if there are any, stand in a file like it called demonstrations.
+    `strict_letter` reads it. Demonstrations, if there are any, are in a file like it called demonstrations.
 
     Parameters
     ----------
@@ -37,18 +38,14 @@ class VideoQA(Worded):
     """
 
     name: ClassVar[str] = "video_qa"
-    usual: ClassVar[str] = "first"
+    usual: ClassVar[Rule] = "first"
     stop: ClassVar[str | None] = "\n\n"
     wording: ClassVar[Mapping[str, str]] = {"suffix": ""}
 
     root: str | Path | None = None
-    frames: int = 64
-    max_new_tokens: int = 32
-    visual_tokens: int | None = 144
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("dataset.frames", self.frames, least=1)
+    frames: Count = 64
+    max_new_tokens: Count = 32
+    visual_tokens: Count | None = 144
 
     def pool(self) -> Sequence[Sample]:
         return self._demonstrations

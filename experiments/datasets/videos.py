@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from emloc.errors import UserError
+from emloc.options import Count, Text
 from emloc.prompt import Visual
 from emloc.video import Video
-from experiments.datasets.base import check_whole
 from experiments.datasets.published import Published
 from experiments.datasets.source import Row, Table
 
@@ -37,7 +37,7 @@ class VideoFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedVideos(Published):
-    """A benchmark about videos, whose files stand in a folder beside its table.
+    """A benchmark about videos, whose files are in a folder beside its table.
 
     Parameters
     ----------
@@ -53,12 +53,8 @@ class PublishedVideos(Published):
     file_column: ClassVar[str]  # of the files' names
     endings: ClassVar[tuple[str, ...]] = ("",)  # that these may have in the folder
 
-    frames: int = 8
-    videos: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("dataset.frames", self.frames, least=1)
+    frames: Count = 8
+    videos: Text | Path | None = None
 
     def visual(self, table: Table, number: int, row: Row) -> Visual:
         return Video(self._folder.find(row.text(self.file_column), self.endings), frames=self.frames)

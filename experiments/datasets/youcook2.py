@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from emloc.options import Count
 from emloc.prompt import Visual
 from experiments.datasets.base import Sample
 from experiments.datasets.source import Row
@@ -31,9 +32,9 @@ class YouCook2(PublishedVideos):
     columns: ClassVar[tuple[str, ...]] = ("sentence", "video_path", "youtube_id", "recipe_type")
     wording: ClassVar[Mapping[str, str]] = {"question": "Describe in one sentence what is done in this clip."}
 
-    rows: int | None = 3179
-    max_new_tokens: int = 128
-    visual_tokens: int | None = 256
+    rows: Count | None = 3179
+    max_new_tokens: Count = 128
+    visual_tokens: Count | None = 256
 
     def sample(self, id: str, row: Row, visual: Visual) -> Sample:
         caption, video = row.text("sentence"), row.text("youtube_id")

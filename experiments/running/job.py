@@ -88,8 +88,8 @@ class Job:
         settings = Settings.of(config)
         if not settings.force:
             folder.check()
-        method = build(located(config.method, folder.path.parent), "the method")
-        dataset, logger = build(config.dataset, "the dataset"), build(config.logger, "the logger")
+        method = build(located(config.method, folder.path.parent), "method", Method)
+        dataset, logger = build(config.dataset, "dataset", Dataset), build(config.logger, "logger", Logger)
         chosen = dataset.choose(settings.shots, settings.seed)  # too many shots are known before the weights are read
         with _quiet_transformers():
             backbone = build_backbone(config.model, settings, dataset)

@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from emloc.errors import UserError
+from emloc.options import Range, Text, check_options
 from experiments.records.files import RECORD
 from experiments.records.layers import COLUMNS
 from experiments.records.schema import Record
 
 _LOG = logging.getLogger(__name__)
-_MODES = (None, "online", "offline")
 
 
+@runtime_checkable
 class Logger(Protocol):
     """Something that is told of every run once its record is written; it must not fail."""
 
@@ -50,18 +51,17 @@ class Wandb:
         Seconds to wait for the server at the start.
     """
 
-    project: str = "emloc"
-    entity: str | None = None
+    project: Text = "emloc"
+    entity: Text | None = None
     mode: Literal["online", "offline"] | None = None
-    timeout: float = 30.0
+    timeout: Annotated[float, Range(0, above=True, note="seconds")] = 30.0
 
     def __post_init__(self) -> None:
+        check_options(self)
         if find_spec("wandb") is None:
             raise UserError(
                 "Expected wandb to be installed for logger=wandb, but it is not; pip install 'emloc[wandb]'."
             )
-        if self.mode not in _MODES:
-            raise UserError(f"Expected logger.mode to be online, offline or null, but got {self.mode!r}.")
 
     def log(self, record: Record, folder: Path, *, group: str | None) -> None:
         """Report the run; whatever goes wrong becomes a warning, as its results are in its folder already."""

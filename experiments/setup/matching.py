@@ -15,9 +15,11 @@ def located(method: DictConfig, place: Path) -> DictConfig:
 
     Where RUN is the path of a file or folder, it is left as it is.
     """
-    allocation = method.get("allocation")
-    budget = str(allocation.get("budget")) if allocation is not None else ""
-    name = budget.removeprefix(_MATCH)
+    allocation = method.get("allocation") or {}
+    budget = str(allocation.get("budget"))
+    name = budget.removeprefix(_MATCH).strip()
+    if budget.startswith(_MATCH) and not name:
+        raise UserError(f"Expected budget={_MATCH}RUN, a run or its record.json, but RUN is empty.")
     if not budget.startswith(_MATCH) or Path(name).exists():
         return method
     if not (place / name / RECORD).is_file():

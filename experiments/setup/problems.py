@@ -4,14 +4,20 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+
+from emloc.errors import UserError
+from experiments.setup.choices import choices
+from experiments.setup.spellings import unknown, unknown_option
 
 _LOG = logging.getLogger(__name__)
 _FULL = "HYDRA_FULL_ERROR"
@@ -69,17 +75,17 @@ def attempt(job: Callable[[], Any]) -> Any:
 
 def explain(error: Exception) -> str | None:
     """The sentence for an error that is not a bug of ours; None if it may be one."""
-    from emloc.errors import UserError  # takes torch and transformers along, which good runs import where needed
-
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MissingConfigException):
         return _missing(error)
     if isinstance(error, OverrideParseException):
-        return f"Expected options such as shots=50 or method=none, but {error.override!r} cannot be read as one."
+        return _unreadable(str(error.override))
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _configuration(error)
-    if isinstance(error, _PLACE) or getattr(error, "errno", None) in _PLACE_CODES:
+    if isinstance(error, ValueError) and _origin(error)[0].startswith("hydra."):
+        return _arguments(error)
+    if _is_about_a_place(error):
         return _place(error)
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
         return (
@@ -94,30 +100,65 @@ def _missing(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if group == "hydra/launcher" and name in _LAUNCHERS:
         return f"Expected the launcher {name} to be installed, but it is not; pip install {_LAUNCHERS[name]}"
-    return _unknown(group or "the configuration", name, error.options or ())
+    return unknown(group or "the configuration", name, error.options or ())
+
+
+def _unreadable(override: str) -> str:
+    return f"Expected options such as shots=50 or method=none, but {override!r} cannot be read as one."
 
 
 def _configuration(error: Exception) -> str:
-    """An option that does not exist, or an override that cannot be read."""
+    """A sentence of our own from within a resolver, an option that does not exist, or what Hydra says."""
+    own = _wrapped(error)
+    if own is not None:
+        return str(own)
     cause = error.__cause__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
-        node = cause.parent_node
-        if isinstance(node, DictConfig) and cause.key is not None:
-            return _unknown_option(node, str(cause.key))
+        node, key = cause.parent_node, str(cause.key)
+        if isinstance(node, DictConfig) and cause.key is not None and key not in node:
+            known = [name for name in map(str, node) if name not in ("hydra", "_target_")]
+            return unknown_option(node._get_full_key(None), key, known)
+        return f"{error}: {str(cause).partition(chr(10))[0]}."
     return " ".join(line.strip() for line in str(error).splitlines()[:2])
 
 
-def _unknown_option(node: DictConfig, key: str) -> str:
-    prefix = node._get_full_key(None)
-    known = [name for name in map(str, node) if name not in ("hydra", "_target_")]
-    return _unknown(f"an option of {prefix}" if prefix else "an option", key, known)
+def _wrapped(error: BaseException | None) -> UserError | None:
+    """Our own error that OmegaConf made another one of: while it resolves, it turns whatever is raised into its own."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    from emloc.errors import nearest
+def _arguments(error: ValueError) -> str:
+    """A command line that Hydra cannot use, but does not raise an error of its own for."""
+    for argument in sys.argv[1:]:
+        name, equals, _ = argument.partition("=")
+        if equals and not name.strip("+"):
+            return _unreadable(argument)
+        group = name.lstrip("+")
+        if equals and choices(group) and not _names_choices(argument):
+            return f"Expected {group} to be one of {', '.join(choices(group))}, but got {argument.partition('=')[2]}."
+    return f"Expected arguments that go together, but: {error}."
 
-    options = sorted(known)
-    return f"Expected {what} to be one of {', '.join(options)}; got '{name}'.{nearest(name, options)}"
+
+def _names_choices(argument: str) -> bool:
+    """Whether what follows the group is a text, or several: null and numbers are none."""
+    override = OverridesParser.create().parse_override(argument)
+    values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    return all(isinstance(value, str | list) for value in values)
+
+
+def _is_about_a_place(error: Exception) -> bool:
+    # A folder that cannot be made is "not found" on a file system that takes none, such as /proc. Any other file that
+    # is not found may be a bug.
+    made = isinstance(error, FileNotFoundError) and _origin(error)[1] == "mkdir"
+    return made or isinstance(error, _PLACE) or getattr(error, "errno", None) in _PLACE_CODES
+
+
+def _origin(error: BaseException) -> tuple[str, str]:
+    """The module and the function that raised the error; empty if it was never raised."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return (str(frames[-1].f_globals.get("__name__")), frames[-1].f_code.co_name) if frames else ("", "")
 
 
 def _place(error: Exception) -> str:

@@ -1,65 +1,79 @@
-"""The scalars of conf/config.yaml, checked before anything is loaded."""
+"""The options that the runner itself reads. All others belong to a component, and are checked where it is built."""
 
-import math
 from dataclasses import dataclass, fields
-from typing import get_args
+from typing import Annotated, Literal
 
 from omegaconf import DictConfig
 
-from emloc.errors import UserError, check_choice
-from experiments.metrics import Scoring
-
-ON_ERROR = ("raise", "skip")
+from emloc.errors import UserError
+from emloc.options import Count, CountOrZero, OptionError, Text, check_options
+from experiments.setup.nodes import checked, missing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """See conf/config.yaml for what each means.
+    """Options of conf/config.yaml, which says what each means.
 
     Raises
     ------
-    UserError
+    OptionError
         If a value is of the wrong type or out of range.
     """
 
-    shots: int
-    demonstrations: str | None
-    chunk_size: int
-    delta: float
-    ratios: list[float]
-    budget: float | str
-    seed: int
-    scoring: str
-    limit: int | None
-    heldout_js: int
-    batch_size: int
-    device: str
-    dtype: str
+    shots: CountOrZero
+    seed: CountOrZero
+    limit: Count | None
+    heldout_js: CountOrZero
+    batch_size: Count
+    device: Annotated[str, "auto, cpu, cuda, cuda:1, npu or mps"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
     save_memory: bool
     save_kept: bool
     force: bool
-    on_error: str
+    on_error: Literal["raise", "skip"]
 
     def __post_init__(self) -> None:
-        for name, least in (("shots", 0), ("chunk_size", 1), ("seed", 0), ("heldout_js", 0), ("batch_size", 1)):
-            _check_count(name, getattr(self, name), least)
-        if self.limit is not None:
-            _check_count("limit", self.limit, 1)
-        for name in ("save_memory", "save_kept", "force"):
-            if not isinstance(getattr(self, name), bool):
-                raise UserError(f"Expected {name} to be true or false, but got {getattr(self, name)!r}.")
-        check_choice("scoring", self.scoring, get_args(Scoring))
-        check_choice("on_error", self.on_error, ON_ERROR)
-        number = isinstance(self.delta, int | float) and not isinstance(self.delta, bool)
-        if not number or not 0 <= self.delta <= math.log(2):
-            raise UserError(f"Expected delta to be a number from 0 to ln 2 = 0.6931 (nats), but got {self.delta!r}.")
+        check_options(self)
 
     @classmethod
     def of(cls, config: DictConfig) -> "Settings":
-        """The settings among a run's configuration."""
-        return cls(**{field.name: config[field.name] for field in fields(cls)})
+        """The settings among a run's configuration; UserError if one is missing or cannot be used."""
+        names = [field.name for field in fields(cls)]
+        for name in names:
+            if name not in config:
+                raise UserError(missing(name))
+        return cls(**{name: config[name] for name in names})
 
 
-def _check_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"Expected {name} to be a whole number from {least} up, but got {value!r}.")
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Options of conf/model/.
+
+    Parameters
+    ----------
+    path
+        `tiny`, a folder, or a name on the Hub.
+    name
+        What the model is called in the run's name.
+    visual_tokens
+        Per image: as the `dataset` says, as the `checkpoint`'s image processor decides, or a number.
+
+    Raises
+    ------
+    OptionError
+        If a value is of the wrong type or out of range.
+    """
+
+    path: Text
+    name: Text
+    visual_tokens: Literal["dataset", "checkpoint"] | Count
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if "/" in self.name or "\\" in self.name:
+            raise OptionError("name", f"a name without slashes, as folders are called by it, but got {self.name!r}.")
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "ModelOptions":
+        """The options of the model in a run's configuration; UserError if one cannot be used."""
+        return checked(cls, config.model, "model")

@@ -57,8 +57,9 @@ def test_batch_size_changes_nothing(options: list[str], tmp_path: Path) -> None:
         (["shots=many"], "'many'"),
         (["delta=-0.1"], "delta"),
         (["delta=0.7"], "ln 2"),
-        (["ratios=[0.5,0.1]"], "ascending"),
-        (["ratios=[0.5,1.1]"], "above 0 and at most 1"),
+        (["ratios=[0.5,0.1]"], "Expected ratios to be ascending"),
+        (["method.allocation.ratios=[0.5,1.1]"], r"method\.allocation\.ratios .* a number above 0 and at most 1"),
+        (["ratios=[1e-9]"], "the largest, 1e-09, keeps none of the context's"),
         (["method.chunk_size=x"], "chunk_size"),
         (["limit=0"], "limit"),
         (["batch_size=0"], "batch_size"),
@@ -172,9 +173,8 @@ def test_code_words_are_recorded(options: list[str], tmp_path: Path) -> None:
 def test_budget_can_match_another_run(options: list[str], tmp_path: Path) -> None:
     matched = execute(*options)
     budget = f"budget=match:{tmp_path / 'run' / 'record.json'}"
-    record = execute(
-        *options, "method=pyramidkv", budget, "method.importance.window=4", f"hydra.run.dir={tmp_path / 'other'}"
-    )
+    window = "method.importance.window=4"
+    record = execute(*options, "method=pyramidkv", budget, window, f"hydra.run.dir={tmp_path / 'other'}")
     assert record.context.tokens_kept_mean == pytest.approx(matched.context.tokens_kept_mean, abs=0.5)
 
 

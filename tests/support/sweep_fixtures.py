@@ -16,13 +16,15 @@ def finished_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of `VARIED` with every seed, and `MATCHED`; not to be written to."""
     root = tmp_path_factory.mktemp("sweep")
     model = make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "random", label_words=CLASSES)
-    common = [f"model.path={model}", "dataset=digits", "limit=20", "device=cpu", "chunk_size=4", "shots=10"]
+    common = [f"model.path={model}", "dataset=digits", "limit=20", "device=cpu", "shots=10"]
+    chunked = [*common, "chunk_size=4"]
     for seed in SEEDS:
         for number, options in enumerate(VARIED):
-            execute(*common, *options, f"seed={seed}", f"hydra.run.dir={root / f'{number}-{seed}'}")
+            chosen = common if options == ["method=zero_shot"] else chunked  # zero_shot has no chunks
+            execute(*chosen, *options, f"seed={seed}", f"hydra.run.dir={root / f'{number}-{seed}'}")
         match = f"budget=match:{root / f'0-{seed}' / 'record.json'}"
         for method in MATCHED:
-            execute(*common, f"method={method}", match, f"seed={seed}", f"hydra.run.dir={root / f'{method}-{seed}'}")
+            execute(*chunked, f"method={method}", match, f"seed={seed}", f"hydra.run.dir={root / f'{method}-{seed}'}")
     return root
 
 

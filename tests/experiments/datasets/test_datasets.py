@@ -104,7 +104,7 @@ def test_demonstrations_by_rule() -> None:
     assert (first.rule, Digits().rule) == ("first", "balanced")
     with pytest.raises(UserError, match="balanced or first, but got reference: the paper has no digits"):
         Digits(demonstrations="reference").draw(10, 0)
-    with pytest.raises(UserError, match="one of balanced, first, reference, but got 'frist'"):
+    with pytest.raises(UserError, match=r"first, reference or null, but got 'frist'\. Did you mean 'first'"):
         Digits(demonstrations="frist")
 
 
@@ -121,9 +121,9 @@ def test_query_and_exact_score() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"question": " "}, "dataset.question must be a text"),
-        ({"max_new_tokens": 0}, "dataset.max_new_tokens must be a whole number from 1 up, but got 0"),
-        ({"visual_tokens": 6.5}, "dataset.visual_tokens must be a whole number from 1 up, but got 6.5"),
+        ({"question": " "}, "Expected question to be a text that is not empty, but got ' '"),
+        ({"max_new_tokens": 0}, "Expected max_new_tokens to be a whole number from 1 up, but got 0"),
+        ({"visual_tokens": 6.5}, "Expected visual_tokens to be a whole number from 1 up or null, but got 6.5"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
@@ -134,9 +134,9 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("shots", "seed", "message"),
     [
-        (-1, 0, "shots must be a whole number from 0 up, but got -1"),
+        (-1, 0, "Expected shots to be a whole number from 0 up, but got -1"),
         (201, 0, "Dataset digits has 200 demonstrations, but shots=201"),
-        (10, -1, "seed must be a whole number from 0 up, but got -1"),
+        (10, -1, "Expected seed to be a whole number from 0 up, but got -1"),
     ],
 )
 def test_shots_that_cannot_be(shots: int, seed: int, message: str) -> None:

@@ -205,13 +205,19 @@ def test_missing_columns_are_named(name: str, tmp_path: Path) -> None:
     [
         (["dataset.rows=5046"], "Expected 5046 rows in split val2014 of ok_vqa, but found 10 in "),
         (["dataset.pool_size=10"], "Expected more than 10 rows in .*, but found 10; use more rows or a smaller"),
-        (["dataset.pool_size=-1"], "dataset.pool_size must be a whole number from 0 up, but got -1"),
+        (["dataset.pool_size=-1"], "Expected dataset.pool_size to be a whole number from 0 up, but got -1"),
         (["shots=7"], "Dataset ok_vqa has 6 demonstrations, but shots=7"),
         (["dataset.path=/nowhere"], "Expected dataset.path to be a file or a folder, but /nowhere does not exist"),
-        (["scoring=strikt"], "one of reference, strict, but got 'strikt'. Did you mean 'strict'"),
-        (["+dataset.prompt.sufix=x"], "Expected dataset.prompt to have suffix; got 'sufix'. Did you mean 'suffix'"),
+        (
+            ["scoring=strikt"],
+            "Expected scoring to be one of reference, strict, but got 'strikt'. Did you mean 'strict'",
+        ),
+        (
+            ["+dataset.prompt.sufix=x"],
+            "Expected dataset.prompt to be texts called suffix, but got 'sufix'. Did you mean 'suffix'",
+        ),
         (["dataset.prompt.suffix=7"], "Expected dataset.prompt.suffix to be a text, but got 7"),
-        (["demonstrations=best"], "Expected demonstrations to be one of balanced, first, reference, but got 'best'"),
+        (["demonstrations=best"], "demonstrations to be one of balanced, first, reference or null, but got 'best'"),
     ],
 )
 def test_options_that_cannot_be_used(options: list[str], message: str, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def youcook2(tmp_path: Path) -> list[str]:
     path = save(tmp_path / "table", "val", rows)
     return [
         "dataset=youcook2", f"dataset.path={path}", f"dataset.videos={tmp_path / 'videos'}", "dataset.rows=null",
-        "dataset.pool_size=5", "dataset.visual_tokens=4", "dataset.frames=4",
+        "dataset.pool_size=5", "dataset.frames=4",
     ]  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def video_mme(tmp_path: Path) -> list[str]:
     path = save(tmp_path / "table", "test", rows)
     return [
         "dataset=video_mme", f"dataset.path={path}", f"dataset.videos={tmp_path / 'videos'}", "dataset.rows=null",
-        "dataset.visual_tokens=4", "dataset.frames=4", "shots=0",
+        "dataset.frames=4", "shots=0",
     ]  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_video_mme(video_mme: list[str], checkpoint: Path, tmp_path: Path) -> No
 
 
 def test_every_question_condenses_its_own_video(video_mme: list[str], checkpoint: Path, tmp_path: Path) -> None:
-    window = ["method=emloc_video", "method.window=2", "method.ratios=[0.5]", "method.delta=0.69"]
+    window = ["method=emloc_video", "method.window=2", "method.allocation.ratios=[0.5]", "method.allocation.delta=0.69"]
     record = run(video_mme, checkpoint, tmp_path, *window)
     given = lines(tmp_path / "run")
     assert len(given) == 6
@@ -199,7 +199,7 @@ def test_own_videos(checkpoint: Path, tmp_path: Path) -> None:
     assert dataset.score("B. left", sample) == {"accuracy": 1.0}
     assert dataset.score("left", sample) == {"accuracy": 0.0}
     assert [demonstration.answer for demonstration in dataset.draw(1, 0)] == ["B"]
-    options = ["dataset=video_qa", f"dataset.root={root}", "dataset.visual_tokens=4", "dataset.frames=4"]
+    options = ["dataset=video_qa", f"dataset.root={root}", "dataset.frames=4"]
     record = run(options, checkpoint, tmp_path, "shots=1")
     assert record.metric.n == 3
     assert record.context.tokens_full > 0
@@ -242,7 +242,7 @@ def test_own_videos_without_questions(tmp_path: Path) -> None:
         VideoQA(root=tmp_path).samples()
     with pytest.raises(UserError, match=r"dataset\.root is not given"):
         VideoQA().samples()
-    with pytest.raises(UserError, match="have suffix; got 'sufix'"):
+    with pytest.raises(UserError, match="texts called suffix, but got 'sufix'"):
         VideoQA(prompt={"sufix": "?"})
 
 

@@ -134,7 +134,7 @@ def test_a_file_that_is_gone_does_not_end_the_run(
 def test_wrong_settings_are_named_before_any_work(
     options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"logger\.mode to be online, offline or null, but got 'sometimes'"):
+    with pytest.raises(UserError, match=r"logger\.mode to be one of online, offline or null, but got 'sometimes'"):
         execute(*options, "logger=wandb", "logger.mode=sometimes")
     monkeypatch.setattr("experiments.running.loggers.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'emloc\[wandb\]'"):

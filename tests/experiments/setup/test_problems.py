@@ -36,8 +36,14 @@ def _fresh_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("datast=digits", "Did you mean 'dataset'?"),
         (
             "method.ratio=[0.1]",
-            "Expected an option of method to be one of chunk_size, delta, group, order, ratios; got 'ratio'.",
+            "Expected an option of method to be one of allocation, chunk_size, importance; got 'ratio'.",
         ),
+        (
+            "method.order=bottom_up",
+            "one of allocation, chunk_size, importance; got 'order'. It has moved; write method.allocation.order.",
+        ),
+        ("method.importance.window=8", "Expected no option of method.importance; got 'window'."),
+        ("hydra.run.dir=null", "Error merging override hydra.run.dir=null: field 'hydra.run.dir' is not Optional."),
         ("shots=[1", "'shots=[1' cannot be read"),
     ],
 )
