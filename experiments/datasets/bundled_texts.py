@@ -7,8 +7,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from emloc.errors import UserError
-from emloc.options import Range
+from emloc.options import OptionError, Range
 from experiments.datasets.base import Sample
 from experiments.datasets.labelled_texts import LabelledTexts
 
@@ -42,10 +41,7 @@ class BundledTexts(LabelledTexts):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.class_count > len(self.all_classes):
-            raise UserError(
-                f"Dataset {self.name} has {len(self.all_classes)} classes, but dataset.class_count is "
-                f"{self.class_count}; ask for fewer."
-            )
+            raise OptionError("class_count", f"at most {len(self.all_classes)}, but got {self.class_count}.")
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emloc.errors import UserError, nearest
-from emloc.options import Count, Text
+from emloc.options import Count, Text, check_option
 from experiments.datasets.base import Sample, named
 from experiments.datasets.choice import balanced
 from experiments.datasets.labelled_texts import LabelledTexts
@@ -67,6 +67,9 @@ class TextClassification(LabelledTexts):
     names: Mapping[Any, Text] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, Mapping):  # name by name, so that a message says which one is wrong
+            for label, called in self.names.items():
+                check_option(f"names.{label}", called, Text)
         super().__post_init__()
         if self.path is None and self.hub_id is None:
             raise UserError(
@@ -185,7 +188,7 @@ def _cut(samples: Sequence[Sample], pool_size: int, where: str) -> tuple[list[Sa
             f"Expected more than {pool_size} rows with texts of their own in {where}, of which {pool_size} are set "
             f"aside for demonstrations, but found {len(usable)}; use more rows or a smaller dataset.pool_size."
         )
-    drawn = {sample.id for sample in balanced(usable, _CUT_SEED)[:pool_size]}
+    drawn = {sample.id for sample in balanced(usable, _CUT_SEED, group=lambda sample: sample.label)[:pool_size]}
     return [s for s in samples if s.id in drawn], [s for s in samples if s.id not in drawn]
 
 

@@ -271,9 +271,9 @@ def test_tables_that_cannot_be_used(write: Callable[[Path], Path], message: str,
     [
         ({"path": None}, "dataset.path is not given: write dataset.path=FILE .*or dataset.hub_id=OWNER/NAME"),
         ({"question": "What?"}, r"Expected \{text\} in dataset.question, .*, but got 'What\?'"),
-        ({"text_column": ""}, "dataset.text_column must be a text"),
-        ({"pool_size": 0}, "dataset.pool_size must be a whole number from 1 up"),
-        ({"names": {0: 7}}, "dataset.names.0 must be a text"),
+        ({"text_column": ""}, "Expected text_column to be a text that is not empty, but got ''"),
+        ({"pool_size": 0}, "Expected pool_size to be a whole number from 1 up, but got 0"),
+        ({"names": {0: 7}}, r"Expected names\.0 to be a text that is not empty, but got 7"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str, tmp_path: Path) -> None:
