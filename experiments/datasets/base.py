@@ -127,7 +127,7 @@ class Dataset(ABC):
         return self.demonstrations or self.usual
 
     def draw(self, shots: int, seed: int, *, code: AnswerCode | None = None) -> list[Demonstration]:
-        """The samples that `choose` takes, solved; `code` says how labels are written, else as `answer` has it."""
+        """The samples that `choose` takes, solved; `code` says how labels are written, else as `written` has it."""
         return [self.solved(sample, code=code) for sample in self.choose(shots, seed)]
 
     def choose(self, shots: int, seed: int) -> Sequence[Sample]:
@@ -157,17 +157,28 @@ class Dataset(ABC):
     def solved(self, sample: Sample, *, code: AnswerCode | None = None) -> Demonstration:
         """The sample with its answer, written in code words where the model knows no others."""
         sample.check()
-        answer = code.encode(sample.label) if code is not None and code.closed else self.answer(sample)
-        return Demonstration(sample.visual, sample.question, answer, sample.id)
+        return Demonstration(sample.visual, sample.question, self._said(sample.label, code), sample.id)
+
+    def choices(self, code: AnswerCode) -> tuple[str, ...]:
+        """All answers there can be, as demonstrations give them; UserError where answers are free text."""
+        if not self.classes:
+            raise UserError(
+                f"Expected a dataset with classes for answer=rank, but answers to {self.name} are free text; "
+                "write answer=generate."
+            )
+        return tuple(self._said(label, code) for label in self.classes)
 
     def query(self, sample: Sample) -> Query:
         """The sample as a question; UserError if it cannot be used."""
         sample.check()
         return Query(sample.visual, sample.question, sample.id)
 
-    def answer(self, sample: Sample) -> str:
-        """The answer that a demonstration gives, for a model that answers in free text."""
-        return sample.label
+    def written(self, label: str) -> str:
+        """The answer that a demonstration gives for a label, to a model that answers in free text."""
+        return label
+
+    def _said(self, label: str, code: AnswerCode | None) -> str:
+        return code.encode(label) if code is not None and code.closed else self.written(label)
 
     def read(self, text: str) -> str:
         """The part of a model's text that is scored."""

@@ -71,8 +71,8 @@ class ImageNet100(ClassFolders):
     def label(self, folder: str) -> str:
         return class_names()[folder]
 
-    def answer(self, sample: Sample) -> str:
-        return f"{sample.label}."
+    def written(self, label: str) -> str:
+        return f"{label}."
 
     def agreement(self, prediction: str, label: str) -> float:
         return normalised_substring(prediction, label)

@@ -19,6 +19,7 @@ NOT_IDENTITY = frozenset(_HOW | _SHARED)
 # An option at its neutral value changes nothing, so the name leaves it out, and an option that is added later renames
 # no run that was made before. Null is neutral everywhere. Never change a row: it would rename recorded runs.
 NEUTRAL: Mapping[str, object] = {
+    "answer": "generate",
     "heldout_js": 0,
     "method.allocation.group": 1,
     "method.allocation.order": "top_down",

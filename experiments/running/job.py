@@ -78,6 +78,7 @@ class Job:
     samples: Sequence[Sample]
     backbone: Backbone
     code: AnswerCode
+    choices: Sequence[str]  # that the model picks its answers from; without any it writes them
     watched: Watched
     load_seconds: float
 
@@ -104,6 +105,7 @@ class Job:
             samples=spread_out(dataset.samples(), settings.limit),
             backbone=backbone,
             code=code,
+            choices=dataset.choices(code) if settings.answer == "rank" else (),
             watched=Watched(demonstrations, pictured=settings.save_kept),
             load_seconds=time.perf_counter() - begin,
         )
@@ -183,6 +185,7 @@ class Job:
             dataset=self.dataset,
             code=self.code,
             batch_size=self.settings.batch_size,
+            choices=self.choices,
             skip=self.settings.on_error == "skip",
         )
         return evaluation.run(self.samples, self.folder.predictions)

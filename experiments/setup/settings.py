@@ -24,6 +24,7 @@ class Settings:
     seed: CountOrZero
     limit: Count | None
     heldout_js: CountOrZero
+    answer: Literal["generate", "rank"]
     batch_size: Count
     device: Annotated[str, "auto, cpu, cuda, cuda:1, npu or mps"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]

@@ -7,7 +7,9 @@ import pytest
 
 from emloc import Memory, UserError, load_backbone
 from experiments.datasets.base import Sample
+from experiments.datasets.codewords import AnswerCode
 from experiments.datasets.imagenet100 import class_names
+from experiments.datasets.ok_vqa import OKVQA
 from experiments.records.schema import Divergence, Record
 from experiments.running.evaluation import spread_out
 from experiments.setup.problems import explain
@@ -195,3 +197,15 @@ def test_images_are_sized_for_the_dataset_on_request(options: list[str], tmp_pat
     assert execute(*options, *sizes).context.tokens_full == (
         execute(*options, f"hydra.run.dir={tmp_path / 'other'}").context.tokens_full + 6 * (9 - 4)
     )
+
+
+def test_ranked_answers_are_classes_and_another_run(options: list[str], tmp_path: Path) -> None:
+    ranked = execute(*options, "answer=rank", f"hydra.run.dir={tmp_path / 'ranked'}")
+    assert ranked.metric.n == 12
+    assert {line["answer"] for line in lines(tmp_path / "ranked")} <= {"cat", "dog"}
+    assert ranked.run_id != execute(*options, f"hydra.run.dir={tmp_path / 'written'}").run_id
+
+
+def test_free_text_cannot_be_ranked() -> None:
+    with pytest.raises(UserError, match="answers to ok_vqa are free text; write answer=generate"):
+        OKVQA().choices(AnswerCode())

@@ -128,7 +128,7 @@ def test_youcook2_shows_the_whole_clip(youcook2: list[str]) -> None:
     assert isinstance(sample.visual, Video)
     assert sample.visual.frames == 4
     assert sample.visual.path.is_file()
-    assert dataset.answer(sample) in CAPTIONS
+    assert dataset.written(sample.label) in CAPTIONS
     assert {sample.question for sample in [*dataset.pool(), *dataset.samples()]} == {dataset.prompts["question"]}
 
 
