@@ -1,6 +1,6 @@
 """The one exception for bad input, and the help that its messages give."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -16,11 +16,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_lower = {candidate.lower(): candidate for candidate in known}
     matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f" Did you mean '{by_lower[matches[0]]}'?" if matches else ""
-
-
-def check_choice(option: str, value: object, known: Collection[str]) -> None:
-    """UserError, with the nearest name, unless the value is one of the known ones."""
-    if value not in known:
-        raise UserError(
-            f"Expected {option} to be one of {', '.join(known)}, but got {value!r}.{nearest(str(value), known)}"
-        )

@@ -26,8 +26,6 @@ _BESIDE = re.compile(r"\$\{\s*run_beside:(\w+)")
 _READ_BY_RUNNER = frozenset(field.name for field in fields(Settings)) | frozenset(GROUPS)
 _SIZE, _SIZED_BY = "dataset.visual_tokens", "model.visual_tokens"
 
-Given = Mapping[str, str]  # option -> how the command line gives it, such as `delta=0.02`
-
 
 def check_known(config: DictConfig, hydra: DictConfig) -> None:
     """UserError if the configuration has an option at its top that does not exist, wherever it was written."""
@@ -65,7 +63,7 @@ class _Job:
     def __init__(self, config: DictConfig, hydra: DictConfig) -> None:
         self.config = config
         self.chosen: Mapping[str, str] = hydra.runtime.choices
-        self.given = dict(_given(overrides(hydra)))
+        self.given = dict(_given(overrides(hydra)))  # option -> how the user gives it, such as `delta=0.02`
         self.unread = [option for option in self.given if not self._reads(option)]
 
     def _reads(self, option: str) -> bool:

@@ -87,6 +87,26 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_finished_run_still_checks_its_options(options: list[str]) -> None:
+    """Neither option names the run, so each command would find its record."""
+    finished = execute(*options, "method=none")
+    with pytest.raises(UserError, match=r"nothing reads delta=0\.1 with method=none"):
+        execute(*options, "method=none", "delta=0.1")
+    with pytest.raises(UserError, match="Expected batch_size to be a whole number from 1 up, but got 0"):
+        execute(*options, "method=none", "batch_size=0")
+    assert execute(*options, "method=none") == finished
+
+
+def test_refused_input_does_not_remove_the_users_folder(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(UserError, match="batch_size"):
+        execute(*options, "hydra.run.dir=.", "batch_size=0")
+    assert (tmp_path / "empty").is_dir()
+
+
 def test_unwritable_folder_is_one_sentence(options: list[str], tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file in the way")
     with pytest.raises(OSError) as caught:

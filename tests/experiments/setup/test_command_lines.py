@@ -126,12 +126,3 @@ def test_a_dataset_that_is_null(command: Command) -> None:
     assert re.fullmatch(
         r"Expected dataset to be one of digits, .*, youcook2, but got null\.\n", command("dataset=null").err
     )
-
-
-def test_options_of_a_finished_run_are_checked(command: Command, tmp_path: Path) -> None:
-    """What does not name a run could be anything, if a run that is found finished were not checked."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "record.json").write_text("{}")
-    for bad in ("batch_size=0", "method=none delta=0.1"):
-        assert command("hydra.run.dir=mine", *bad.split()).err.startswith("Expected ")
-    assert left(tmp_path) == ["mine", "mine/record.json"]
