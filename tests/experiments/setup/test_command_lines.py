@@ -6,23 +6,25 @@ from pathlib import Path
 import pytest
 
 from tests.experiments.setup.conftest import Command, left
+from tests.support.runs import ROOT
 
 METHODS = "emloc, emloc_video, none, pyramidkv, snapkv, zero_shot"
+MODELS = ", ".join(sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")))
 NOT_EMPTY = "a text that is not empty"
 NO_CLASS = "Expected method._target_ to name a class for method, such as emloc.methods.emloc.EMLoC, but got"
 RATIOS = "Expected ratios to be a list, each item a number above 0 and at most 1, but got"
 TOP = (
-    "batch_size, budget, chunk_size, dataset, delta, demonstrations, device, dtype, force, heldout_js, limit, logger, "
-    "method, model, on_error, ratios, save_kept, save_memory, scoring, seed, shots"
+    "answer, batch_size, budget, chunk_size, dataset, delta, demonstrations, device, dtype, force, heldout_js, "
+    "limit, logger, method, model, on_error, ratios, save_kept, save_memory, scoring, seed, shots"
 )
 
 SENTENCES = {
     # groups and their nodes
     "method=null": f"Expected method to be one of {METHODS}, but got null.",
     "-m method=none,null": f"Expected method to be one of {METHODS}, but got none,null.",
-    "model=null": "Expected model to be one of qwen2_vl_7b, tiny, but got null.",
+    "model=null": f"Expected model to be one of {MODELS}, but got null.",
     "logger=null": "Expected logger to be one of none, wandb, but got null.",
-    "~model": "Expected model to be one of qwen2_vl_7b, tiny, but got null.",
+    "~model": f"Expected model to be one of {MODELS}, but got null.",
     "method.allocation=3": (
         "Expected method/allocation to be one of layer_search, pyramid, uniform, video_search, but got 3."
     ),
@@ -124,5 +126,5 @@ def test_a_bad_command_line(line: str, sentence: str, command: Command, tmp_path
 
 def test_a_dataset_that_is_null(command: Command) -> None:
     assert re.fullmatch(
-        r"Expected dataset to be one of digits, .*, youcook2, but got null\.\n", command("dataset=null").err
+        r"Expected dataset to be one of banking77, .*, youcook2, but got null\.\n", command("dataset=null").err
     )

@@ -28,7 +28,7 @@ def _fresh_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("dataset=digts", "Expected dataset to be one of digits, "),
+        ("dataset=digts", "Expected dataset to be one of banking77, "),
         ("dataset=digts", "; got 'digts'. Did you mean 'digits'?"),
         ("method=snapvk", "Did you mean 'snapkv'?"),
         ("model=tinny", "Did you mean 'tiny'?"),
