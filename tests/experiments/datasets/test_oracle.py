@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emloc import loading
+from emloc import backbones
 from experiments.datasets.imagenet100 import class_names
 from experiments.records.schema import Metric, Record
 from tests.support.imagenet import imagenet_tree
@@ -27,7 +27,7 @@ Ask = Callable[..., Record]
 @pytest.fixture
 def ask(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Does a run of a benchmark in which the model gives these answers."""
-    monkeypatch.setitem(loading.families(), "qwen2_vl", Oracle)
+    monkeypatch.setitem(backbones.families(), "qwen2_vl", Oracle)
 
     def run(name: str, answers: Sequence[str], *options: str) -> Record:
         benchmark = BENCHMARKS[name]

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.records import rekey as command
 from experiments.records.bundle import BundledRun, read_bundle
-from experiments.records.names import component
+from experiments.records.names import USUAL, component
 from experiments.records.rekey import main
 from experiments.records.schema import finished_record
 from experiments.setup.naming import identity, run_name
@@ -112,7 +112,9 @@ def test_bundled_records_have_present_names() -> None:
 def overrides_of(config: dict[str, Any]) -> list[str]:
     """The command line of a bundled run, as one would type it today."""
     method = config["method"]
-    chain = [f"method/{axis}={component(method[axis])}" for axis in ("importance", "allocation") if axis in method]
+    # Only what the method's name does not promise: an importance that is typed goes for the run beside it, too.
+    usual = USUAL.get(component(method), {})
+    chain = [f"method/{axis}={component(method[axis])}" for axis in usual if component(method[axis]) != usual[axis]]
     shared = [f"{name}={config[name]}" for name in ("shots", "seed", "delta", "heldout_js")]
     ratios = "ratios=" + json.dumps(config["ratios"]).replace(" ", "")
     matched = [MATCHED] if "budget" in method.get("allocation", {}) else []

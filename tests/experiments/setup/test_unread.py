@@ -18,6 +18,7 @@ SCORED = (
     "dataset=illusionvqa_comprehension,illusionvqa_soft_localization,mme_realworld_lite,ok_vqa,screenspot,video_mme,"
     "youcook2"
 )
+SIZED = "qwen2_5_vl_3b,qwen2_5_vl_7b,qwen2_vl_2b,qwen2_vl_7b,qwen3_vl_2b,qwen3_vl_4b,qwen3_vl_8b"
 
 
 def check(*arguments: str) -> None:
@@ -53,7 +54,7 @@ def check(*arguments: str) -> None:
         (
             "dataset.visual_tokens=4",
             "nothing reads dataset.visual_tokens=4 with model=tiny, which has its own model.visual_tokens; "
-            "dataset.visual_tokens is read by model=qwen2_vl_7b (and model.visual_tokens=dataset)",
+            f"dataset.visual_tokens is read by model={SIZED} (and model.visual_tokens=dataset)",
         ),
         (
             "delta=0.1 method.allocation.delta=0.2",
