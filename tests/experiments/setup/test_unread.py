@@ -100,7 +100,7 @@ def test_an_option_of_the_users_own_has_to_be_used() -> None:
         config = composed(*used)
         check_known(config, config.hydra)
     config = composed("+mine=0.2")
-    with pytest.raises(UserError, match=r"Expected an option to be one of batch_size, .*; got 'mine'"):
+    with pytest.raises(UserError, match=r"Expected an option to be one of answer, batch_size, .*; got 'mine'"):
         check_known(config, config.hydra)
 
 
