@@ -30,7 +30,7 @@ class Chunk:
 
 
 def prefill(backbone: Backbone, row: Row, memory: Memory, *, tail: int = 0) -> Chunk:
-    """Run a chunk causally over all of `memory`; positions continue at `memory.offset` (DESIGN step 1)."""
+    """Run a chunk causally over all of `memory`; positions continue at `memory.offset`."""
     taken: list[tuple[Tensor, Tensor]] = []
     queries: list[Tensor] = []
 
@@ -92,7 +92,7 @@ def layer_divergences(backbone: Backbone, rows: Sequence[Row], full: Memory, pru
 
 
 class Probe:
-    """Independent rows run over memory + chunk, such as demonstrations (DESIGN steps 2 and 3).
+    """Independent rows run over memory + chunk, such as demonstrations: the teacher and the observers (paper section 3.2).
 
     Parameters
     ----------

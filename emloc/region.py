@@ -118,6 +118,7 @@ class Measure:
 
     def known(self, kept: Kept) -> float | None:
         """What this very state, the same tensors, was measured to cost; None if it was not measured."""
+        # By identity: comparing the indices would cost more, and a method that builds equal ones is measured again.
         same = (js for state, js in self._known if all(a is b for a, b in zip(state, kept, strict=True)))
         return next(same, None)
 
@@ -127,6 +128,7 @@ class Measure:
             self.progress()
 
     def _start(self, kept: Kept) -> int:
+        # Below the first difference the probes' hidden states are those of the base, which are stored.
         differing = (layer for layer, index in enumerate(kept) if index is not self._base[layer])
         return next(differing, len(kept) - 1)
 

@@ -102,6 +102,7 @@ class Budgeted(Allocation):
 
     def counts(self, layers: int, share: Share) -> list[int]:
         """Tokens of this part that each layer keeps; those of all parts add up to the layer's budget exactly."""
+        # The difference of two rounded sums, not a rounded share: those of all chunks then add up to the budget.
         end = share.before + share.tokens
         return [
             round(budget * end / share.total) - round(budget * share.before / share.total)

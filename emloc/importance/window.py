@@ -46,5 +46,6 @@ class Window(Importance):
 
     def _scores(self, queries: Tensor, keys: Tensor) -> Tensor:
         scores = pool_scores(window_attention(queries, keys), width=self.kernel)
+        # The window itself always stays. It is scored all the same, as the pooling of the tokens before it reads it.
         scores[:, keys.shape[1] - queries.shape[1] :] = torch.inf
         return scores

@@ -94,7 +94,7 @@ class Method:
 
     def decide(self, region: Region, share: Share, measure: Measure) -> Decision:
         """Which tokens of the region stay."""
-        if self.importance is None or self.allocation is None:
+        if self.importance is None or self.allocation is None:  # both are, see __post_init__
             return Decision([None] * len(region.chunk.layers))
         return self.allocation.decide(self.importance.scores(region), share, measure)
 

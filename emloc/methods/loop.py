@@ -99,6 +99,7 @@ class _Loop:
         with self._clock() as everything:
             for number, chunk in enumerate(self._inputs, start=1):
                 self._add(chunk)
+                # Only now are the queries of the context's last tokens known, which a window looks with.
                 if self._decider.scope == "context" and number == len(self._inputs):
                     self._decide_as_a_whole()
                 self._progress.up_to(number * self._backbone.n_layers)
@@ -124,6 +125,7 @@ class _Loop:
 
     def _decide(self, region: Region) -> tuple[Decision, float]:
         """The decision about a chunk, and the divergence of its final state against the chunk's own teacher."""
+        # A measure of its own for every region: what one has measured says nothing about another.
         measure = Measure(region, self._progress.one)
         before = self._memory.tokens_seen - self._before.tokens_seen
         decision = self._decider.decide(region, self._share(before, region), measure)
@@ -139,7 +141,7 @@ class _Loop:
         layers = _select(region.chunk.layers, decision.kept)
         self._memory = self._before.extend(layers, offset=whole.offset, tokens=region.chunk.tokens)
         if all(index is None for index in decision.kept):
-            return
+            return  # nothing was pruned, so every chunk stays at a divergence of 0
         with self._clock() as measuring:
             measured = [self._divergence(chunk.probes, whole) for chunk in self._inputs]
         self._measuring += measuring()
@@ -163,6 +165,7 @@ class _Loop:
     def _remember_tail(self, chunk: Chunk) -> None:
         wanted = self._decider.tail_tokens
         if wanted:
+            # The window may reach back over several chunks: the last one can be a single short demonstration.
             older = self._tail or [queries[:, :0] for queries in chunk.tail]
             joined = [torch.cat(pair, dim=1) for pair in zip(older, chunk.tail, strict=True)]
             self._tail = [queries[:, -wanted:] for queries in joined]

@@ -64,6 +64,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _decisive(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    # Left out, not set to the neutral value: a run made before the option existed does not have it at all.
     kept = {}
     for key, value in node.items():
         name = f"{prefix}{key}"

@@ -118,12 +118,14 @@ class Job:
     def run(self, config: DictConfig, hydra: DictConfig) -> Record:
         """Encode, compress, answer and record."""
         self._announce()
+        # Encoding reads the images, and with that takes the digest of the demonstrations that `_inputs` compares.
         rows, encode_seconds = self._encode()
         inputs = self._inputs()
         anew = self.settings.force or not self.folder.claimed
         if not anew:
             self.folder.check_inputs(inputs)
         trace = self._compress(rows)
+        # The folder changes hands only now: what goes wrong before this leaves an earlier run's files as they were.
         self.folder.claim(config, hydra, inputs, anew=anew)
         self._keep(trace)
         outcome = Outcome(
