@@ -92,7 +92,7 @@ def layer_divergences(backbone: Backbone, rows: Sequence[Row], full: Memory, pru
 
 
 class Probe:
-    """Independent rows run over memory + chunk, such as demonstrations: the teacher and the observers (paper section 3.2).
+    """Independent rows run over memory + chunk: the teacher, and who observes the chunk (paper section 3.2).
 
     Parameters
     ----------
