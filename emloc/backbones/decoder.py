@@ -66,6 +66,11 @@ class Decoder(ABC):
         return len(self.layers)
 
     @property
+    def weights_origin(self) -> str | None:
+        """Where the weights come from, if that is not where their name says; see `emloc.smollm2`."""
+        return getattr(self.model.config, "weights_origin", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.output_matrix.device

@@ -93,12 +93,14 @@ def answers(code: AnswerCode) -> Answers:
     return Answers(bool(code.words), dict(code.words))
 
 
-def notes(method: Method, outcome: Outcome) -> list[str]:
-    """What a reader of the numbers should not miss."""
+def notes(method: Method, outcome: Outcome, origin: str | None = None) -> list[str]:
+    """What a reader of the numbers should not miss; `origin` is that of the weights, if their name does not say it."""
     memory, skipped = outcome.trace.memory, outcome.answered.skipped
-    may_prune = method.allocation is not None and bool(outcome.trace.chunks)
+    # Where queries have contexts of their own, those are what the method prunes; this memory is not.
+    may_prune = method.allocation is not None and outcome.trace.chunks and not outcome.answered.own_contexts
     kept_all = memory.tokens_seen == memory.mean_length
     found = ["nothing was pruned: the method kept every token of the context"] if may_prune and kept_all else []
+    found += [f"the weights are {origin}"] if origin else []
     if skipped:
         total = len(skipped) + len(outcome.answered.predictions)
         found.append(f"{len(skipped)} of {total} queries could not be asked and count nowhere (see skipped)")

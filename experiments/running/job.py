@@ -227,7 +227,7 @@ class Job:
             dtype=inputs["dtype"],
             versions=versions(),
             git=git_state(),
-            notes=notes(self.method, outcome),
+            notes=notes(self.method, outcome, self.backbone.weights_origin),
         )
 
 

@@ -54,6 +54,8 @@ def test_it_is_a_language_model(backbone: Backbone) -> None:
     assert (backbone.n_layers, backbone.text_config.num_key_value_heads) == (30, 3)
     (answer,) = backbone.answer([Query(None, "What is the capital of France?")], max_new_tokens=12)
     assert "Paris" in answer
+    if backbone.model.config.name_or_path != smollm2.HUB:
+        assert "turned to float32" in str(backbone.weights_origin)
 
 
 @real

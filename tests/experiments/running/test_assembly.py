@@ -2,8 +2,12 @@
 
 import pytest
 
-from emloc import Trace
-from experiments.running.assembly import context_size
+from emloc import EMLoC, EMLoCVideo, NoPruning, Trace
+from emloc.backbones.base import Backbone
+from emloc.methods.trace import OwnContext
+from experiments.running.assembly import Outcome, context_size, notes
+from experiments.running.evaluation import Answered, Prediction
+from tests.support.lively import demonstrations
 
 pytest_plugins = ["tests.support.trace_fixtures"]
 
@@ -14,3 +18,23 @@ def test_context_size_is_measured(trace: Trace) -> None:
     if size.compression is not None:
         assert size.compression == size.tokens_full / size.tokens_kept_mean
         assert size.bytes_full / size.bytes_kept == pytest.approx(size.compression)
+
+
+def outcome(backbone: Backbone, *, own: OwnContext | None = None) -> Outcome:
+    """Two demonstrations, all kept, and one answered query."""
+    trace = NoPruning().trace(backbone, demonstrations(2))
+    answer = Prediction("q", "?", "yes", "yes", "yes", 1.0, {"accuracy": 1.0}, own, 0.1)
+    return Outcome(trace=trace, answered=Answered([answer], {}), heldout=[], load_seconds=1.0, encode_seconds=0.1)
+
+
+def test_a_method_that_could_have_pruned_and_did_not_is_noted(small_backbone: Backbone) -> None:
+    kept_all = outcome(small_backbone)
+    assert notes(NoPruning(), kept_all) == []
+    assert notes(EMLoC(), kept_all) == ["nothing was pruned: the method kept every token of the context"]
+    assert notes(EMLoCVideo(), kept_all) == ["nothing was pruned: the method kept every token of the context"]
+    condensed = outcome(small_backbone, own=OwnContext(100, [10, 10, 10], 0.01))
+    assert notes(EMLoCVideo(), condensed) == [], "the demonstrations are kept, but the videos were pruned"
+
+
+def test_weights_that_are_not_what_their_name_says_are_noted(small_backbone: Backbone) -> None:
+    assert notes(NoPruning(), outcome(small_backbone), "of a package") == ["the weights are of a package"]
