@@ -201,6 +201,9 @@ def _images_first(name: str, rows: pd.DataFrame) -> Iterator[Part]:
     if rows.empty:
         return
     sums = rows.groupby("run_id").sum(numeric_only=True)
+    if not sums["image_total"].any():
+        yield f"Not asked for (d): the context of {name} has no images."
+        return
     shares = pd.DataFrame({kind: 100 * sums[f"{kind}_kept"] / sums[f"{kind}_total"] for kind in KINDS})
     kept = ", ".join(f"{kind} {shares[kind].mean():.1f} %" for kind in KINDS)
     for other in KINDS[1:]:

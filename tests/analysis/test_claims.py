@@ -211,6 +211,15 @@ def test_images_first(tmp_path: Path) -> None:
     assert (question.verdict, answer.verdict) == ("holds", "holds")
 
 
+def test_texts_have_no_images_to_be_pruned_first(tmp_path: Path) -> None:
+    emloc(tmp_path, (0.9, 0.9), [[(0.0, 10.0, 10.0)] * 4] * 2)
+    for seed in range(2):
+        run(tmp_path, "none", seed, 0.9, [(0.0, 90.0, 10.0)] * 4)
+    text = claims(load([tmp_path]))
+    assert "Not asked for (d): the context of emloc, 10 shots, delta 0.005 has no images." in text
+    assert "nan" not in text
+
+
 def test_images_last(tmp_path: Path) -> None:
     emloc(tmp_path, (0.9, 0.9), [[(60.0, 5.0, 10.0)] * 4] * 2)
     for seed in range(2):
