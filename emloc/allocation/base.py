@@ -70,10 +70,6 @@ class Allocation(ABC):
             f"Expected an allocation with a limit for delta={delta}, but got {self}; leave one of them out."
         )
 
-    def target(self, total: int) -> float | None:
-        """The mean tokens per layer aimed at for a context of `total` tokens; None: that is what it finds out."""
-        return None
-
     def check(self, total: int, reserved: int) -> None:  # noqa: B027 (an optional step, not a forgotten one)
         """Refuse, before any work, a context that cannot be decided: UserError."""
 

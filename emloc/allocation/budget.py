@@ -85,6 +85,7 @@ class Budgeted(Allocation):
         """Relative budgets of the layers, bottom to top."""
 
     def target(self, total: int) -> float:
+        """The mean tokens per layer aimed at for a context of `total` tokens."""
         return self._budget.resolve(total)
 
     def check(self, total: int, reserved: int) -> None:

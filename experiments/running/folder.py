@@ -4,7 +4,7 @@ import fcntl
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -119,11 +119,6 @@ class RunFolder:
             fcntl.flock(log, fcntl.LOCK_EX)
         except OSError as error:
             _LOG.warning("%s cannot be locked (%s): start no second process in it.", self.path, error.strerror)
-
-    def leave(self) -> None:
-        """Remove the folder if nothing is in it."""
-        with suppress(OSError):
-            self.path.rmdir()
 
     def _discard(self, names: Iterable[str]) -> None:
         for name in names:

@@ -55,15 +55,12 @@ def compute(config: DictConfig, hydra: DictConfig, path: Path) -> Record:
     Raises
     ------
     UserError
-        For bad input. What is found before the first query leaves no folder behind; after that, answers stay.
+        For bad input. What is found before the first query leaves nothing in the folder; after that, answers stay.
     """
     folder = RunFolder(path, run_name(config), identity(config))
-    try:
-        job = Job.prepare(config, folder)
-        with folder.log():
-            return job.done_meanwhile() or job.run(config, hydra)
-    finally:
-        folder.leave()
+    job = Job.prepare(config, folder)
+    with folder.log():
+        return job.done_meanwhile() or job.run(config, hydra)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,7 @@ def test_replies_are_the_answers_on_the_memory(method: Method, backbone: Backbon
 @pytest.mark.parametrize("method", [m for m in METHODS if isinstance(m.allocation, Budgeted)], ids=str)
 def test_budgets_are_kept_exactly(method: Method, backbone: Backbone) -> None:
     memory = method.compress(backbone, demonstrations(SHOTS))
-    assert method.allocation is not None
+    assert isinstance(method.allocation, Budgeted)
     assert memory.mean_length == pytest.approx(method.allocation.target(memory.tokens_seen), abs=0.5)
 
 
