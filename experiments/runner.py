@@ -50,4 +50,6 @@ def _finished(config: DictConfig, folder: Path) -> Record | None:
     asked = [name for name, wanted in ((MEMORY, config.save_memory), (KEPT, config.save_kept)) if wanted]
     if config.force or not all((folder / name).is_file() for name in asked):
         return None
-    return finished_record(folder, run_name(config))
+    record = finished_record(folder, run_name(config))
+    # Held-out figures that are asked for later extend the record: compressed again, but no answer is given again.
+    return record if record and record.has_heldout(config.heldout_js, layers=config.heldout_layers) else None

@@ -115,9 +115,25 @@ def costs(settings: pd.DataFrame) -> Table:
         notes=[
             f"Score ± interval (seeds × queries). Interval: {bars(settings)}. Bold: best of its dataset and shots.",
             "Tokens are cache entries per KV head, means over layers and seeds. Times depend on the machine.",
+            *_baselines(settings),
             f"{MISSING}: not applicable, or unknown.",
         ],
     )
+
+
+def _baselines(settings: pd.DataFrame) -> list[str]:
+    """What scores need no model, dataset by dataset."""
+    known = settings.dropna(subset=["baseline_chance", "baseline_majority"]).groupby("dataset", sort=True)
+    texts = [
+        f"{dataset}: chance {_percent(rows['baseline_chance'])}, the most frequent answer to every query "
+        f"{_percent(rows['baseline_majority'])}"
+        for dataset, rows in known
+    ]
+    return ["; ".join(texts) + "."] if texts else []
+
+
+def _percent(shares: pd.Series) -> str:
+    return f"{100 * shares.mean():.1f} %"
 
 
 _COSTS: Mapping[str, Callable[[dict], str]] = {
@@ -125,6 +141,8 @@ _COSTS: Mapping[str, Callable[[dict], str]] = {
     "compression": lambda row: number(row["compression"], ".1f"),
     "MB kept": lambda row: number(row["bytes_kept"] / 1e6, ".2f"),
     "max JS (nats)": lambda row: number(row["js_max"], ".2g"),
+    "held-out JS": lambda row: number(row["js_heldout"], ".2g"),
+    "agreement (%)": lambda row: number(100 * row["agreement"], ".1f"),
     "compress (s)": lambda row: number(row["seconds_compress"], ".1f"),
     "queries/s": lambda row: number(row["queries_per_second"], ".1f"),
 }

@@ -22,6 +22,7 @@ from experiments.records.upgrade import SCHEMA, upgraded
 _SKIPPED = "(see skipped)"  # ends the note of a run that skipped queries; `checks` says more about those
 _OF_THE_RUN = ("run_id", "dataset", "model", "metric", "method", "label", "shots", "delta", "seed", "demonstrations_id")
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
+BASELINES = ("chance", "majority")
 Records = Mapping[str, dict[str, Any]]
 
 
@@ -34,7 +35,9 @@ class Loaded:
         hundred times the value: "%" or none), higher_is_better; skipped (queries that could not be asked) and
         skip_reason (of the first); rule (that chose the demonstrations), prompt (fingerprints of the texts that
         questions are made with); tokens_full, tokens_kept (cache entries per KV head, mean over layers), compression,
-        bytes_full, bytes_kept; js_max (worst chunk), js_heldout, both in nats; seconds_load, seconds_compress,
+        bytes_full, bytes_kept; js_max (worst chunk), js_heldout, both in nats; agreement (share of
+        held-out queries answered as with the whole context); baseline_chance, baseline_majority (scores that need no
+        model); seconds_load, seconds_compress,
         seconds_measure, seconds_query, queries_per_second, peak_memory_bytes, layer_forwards (of the compression) and
         measuring_forwards (that only measured its divergence); device, dtype; demonstrations_id, notes, run_id; path
         (of record.json, or FILE:LINE in a bundle), file (the record.json or the bundle), folder (the name of the run's
@@ -177,6 +180,8 @@ def _cost(record: dict[str, Any]) -> dict[str, Any]:
         "bytes_kept": int(context["bytes_kept"]),
         "js_max": float(max(js["final_per_chunk"], default=math.nan)),
         "js_heldout": _number(js["heldout_mean"]),
+        "agreement": _number(js.get("agreement")),
+        **{f"baseline_{name}": _number(record.get("baselines", {}).get(name)) for name in BASELINES},
         **{f"seconds_{part}": float(seconds[part]) for part in ("load", "compress", "query")},
         "seconds_measure": _number(seconds.get("measure")),  # counted as compression until schema 3
         "queries_per_second": float(record["queries_per_second"]),

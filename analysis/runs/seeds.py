@@ -12,8 +12,9 @@ CONFIDENCE = 0.95
 OVER_SEEDS = "95 % t-interval over seeds"
 OVER_QUERIES = "standard error over queries"
 UNKNOWN = "unknown"
-_MEANS = ("tokens_full", "tokens_kept", "compression", "bytes_full", "bytes_kept", "js_heldout", "seconds_compress",
-          "seconds_query", "queries_per_second", "layer_forwards")  # fmt: skip
+_MEANS = ("tokens_full", "tokens_kept", "compression", "bytes_full", "bytes_kept", "js_heldout", "agreement",
+          "baseline_chance", "baseline_majority", "seconds_compress", "seconds_query", "queries_per_second",
+          "layer_forwards")  # fmt: skip
 
 
 def settings(runs: pd.DataFrame) -> pd.DataFrame:

@@ -121,6 +121,10 @@ class Dataset(ABC):
         """All labels, in a fixed order, where answers are one of a few; empty where they are free text."""
         return ()
 
+    def baselines(self, samples: Sequence[Sample]) -> Mapping[str, float]:
+        """Scores of the first metric on these samples (a share, 0 to 1) that need no model; empty: none is known."""
+        return {}
+
     @property
     def rule(self) -> Rule:
         """How demonstrations are chosen."""

@@ -32,19 +32,13 @@ class Classification(Dataset):
     def prompts(self) -> Mapping[str, str]:
         return {"question": self.question}
 
-    @property
-    def chance(self) -> float:
-        """The share of the queries (0 to 1) that a uniform guess among the classes gets right."""
-        return 1 / len(self.classes)
+    def baselines(self, samples: Sequence[Sample]) -> Mapping[str, float]:
+        """`chance`: a uniform guess among the classes; `majority`: the most frequent label as the answer to all.
 
-    @property
-    def majority(self) -> float:
-        """The share of the queries (0 to 1) that have the most frequent label: what one answer to all of them scores.
-
-        Queries that cannot be used do not count.
+        Samples that cannot be used do not count.
         """
-        labels = Counter(sample.label for sample in self.samples() if sample.problem is None)
-        return max(labels.values(), default=0) / max(labels.total(), 1)
+        labels = Counter(sample.label for sample in samples if sample.problem is None)
+        return {"chance": 1 / len(self.classes), "majority": max(labels.values(), default=0) / max(labels.total(), 1)}
 
     def score(self, prediction: str, sample: Sample) -> Mapping[str, float]:
         return {self.metrics[0].name: self.agreement(prediction, sample.label)}

@@ -9,8 +9,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# How a result is computed and where it goes, not what it is.
-_HOW = {"hydra", "logger", "device", "batch_size", "force", "save_memory", "save_kept", "on_error"}
+# How a result is computed, what else is measured of it and where it goes, not what it is.
+_HOW = {
+    "hydra",
+    "logger",
+    "device",
+    "batch_size",
+    "force",
+    "save_memory",
+    "save_kept",
+    "on_error",
+    "heldout_js",
+    "heldout_layers",
+}
 # These count through the component that reads them: a method without a limit gives the same result, and has the same
 # folder, at every delta.
 _SHARED = {"chunk_size", "delta", "ratios", "budget", "demonstrations", "scoring"}
@@ -20,7 +31,6 @@ NOT_IDENTITY = frozenset(_HOW | _SHARED)
 # no run that was made before. Null is neutral everywhere. Never change a row: it would rename recorded runs.
 NEUTRAL: Mapping[str, object] = {
     "answer": "generate",
-    "heldout_js": 0,
     "method.allocation.group": 1,
     "method.allocation.order": "top_down",
 }

@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,17 @@ class ContextSize:
 class Divergence:
     """Jensen-Shannon divergences in nats; `delta` is the method's limit, None if it has none.
 
-    `final_per_chunk`: where queries have contexts of their own, of the worst chunk of each. `heldout_per_layer`: on
-    held-out queries, with only the layers from each layer up pruned; the first is the lowest.
+    `final_per_chunk`: where queries have contexts of their own, of the worst chunk of each. `heldout_mean`: on queries
+    that decided nothing, against the whole context; `heldout_per_layer`: with only the layers from each layer up
+    pruned, the first is the lowest. `agreement`: the share of these queries whose answer is that of the whole context.
     """
 
     delta: float | None
     final_per_chunk: list[float]
     heldout_mean: float | None
     heldout_per_layer: list[float] | None = None
+    heldout_queries: int | None = None  # None also in records made before it was counted
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ class Record:
     """A finished run. `metric` is the one that runs are compared by, `other_metrics` are all others of the dataset;
     `skipped` says why each query that could not be asked was left out; `layer_forwards` is the cost of the compression,
     `measuring_forwards` what it took besides to measure the divergence of its result; `peak_memory_bytes` is of the
-    accelerator, or of the process on the CPU; `git` is None where the code is not a git checkout."""
+    accelerator, or of the process on the CPU; `git` is None where the code is not a git checkout; `baselines` are
+    scores of the metric that need no model, where the dataset knows some (`Dataset.baselines`)."""
 
     schema: int
     status: str
@@ -158,6 +162,14 @@ class Record:
     versions: dict[str, str]
     git: dict[str, Any] | None
     notes: list[str]
+    baselines: Mapping[str, float] = field(default_factory=dict)
+
+    def has_heldout(self, queries: int, *, layers: bool) -> bool:
+        """Whether the figures on so many held-out queries are there, or there is no shared context to measure."""
+        if not queries or not self.context.tokens_full or self.context.per_query:
+            return True
+        measured = self.js.heldout_mean is not None and self.config.get("heldout_js", 0) >= queries
+        return measured and (not layers or self.js.heldout_per_layer is not None)
 
     def write(self, path: Path) -> None:
         """Write the record atomically: the file is there as a whole or not at all."""
@@ -169,7 +181,9 @@ class Record:
         try:
             stored = upgraded(json.loads(path.read_text(encoding="utf-8")))
             complete = stored["schema"] == SCHEMA and stored["status"] == COMPLETE
-            return cls(**{field.name: _part(field.name, stored) for field in fields(cls)}) if complete else None
+            # A record made before a field existed does not have it.
+            names = [part.name for part in fields(cls) if part.name in stored or part.default_factory is MISSING]
+            return cls(**{name: _part(name, stored) for name in names}) if complete else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

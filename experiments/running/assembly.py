@@ -14,6 +14,7 @@ from experiments.datasets.codewords import AnswerCode
 from experiments.metrics.breakdown import Scored
 from experiments.records.schema import Answers, Chosen, ContextSize, Divergence, Literal, Metric, Seconds
 from experiments.running.evaluation import Answered
+from experiments.running.heldout import HeldOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class Outcome:
 
     trace: Trace
     answered: Answered
-    heldout: list[float]  # nats, empty if not asked for; see `heldout_divergence`
+    heldout: HeldOut | None  # None if not asked for
     load_seconds: float
     encode_seconds: float
 
@@ -75,9 +76,11 @@ def _entry_bytes(layer: MemoryLayer) -> int:
 
 def divergence(outcome: Outcome, delta: float | None) -> Divergence:
     """What the answers' divergence is, and what the method's limit was."""
-    by_layer = outcome.heldout or None
+    found = outcome.heldout
     final = [chunk.js for chunk in outcome.answered.own_contexts or outcome.trace.chunks]
-    return Divergence(delta, final, by_layer[0] if by_layer else None, by_layer)
+    if found is None:
+        return Divergence(delta, final, None)
+    return Divergence(delta, final, found.mean, found.per_layer, found.queries, found.agreement)
 
 
 def seconds(outcome: Outcome) -> Seconds:

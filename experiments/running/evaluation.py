@@ -14,7 +14,6 @@ from emloc.errors import UserError
 from emloc.memory import Memory
 from emloc.methods.base import Method
 from emloc.methods.trace import OwnContext, Reply
-from emloc.prompt import Query
 from experiments.datasets.base import Dataset, Sample
 from experiments.datasets.codewords import AnswerCode
 from experiments.running.progress import progress
@@ -166,11 +165,13 @@ class Evaluation:
 
     def _answer(self, batch: Sequence[Sample]) -> list[Prediction]:
         begin = time.perf_counter()
-        replies = self._replies([self.dataset.query(sample) for sample in batch])
+        replies = self.replies(batch)
         seconds = (time.perf_counter() - begin) / len(batch)
         return [self._scored(sample, reply, seconds) for sample, reply in zip(batch, replies, strict=True)]
 
-    def _replies(self, queries: Sequence[Query]) -> list[Reply]:
+    def replies(self, samples: Sequence[Sample]) -> list[Reply]:
+        """The model's answers to samples, in their order; nothing is written."""
+        queries = [self.dataset.query(sample) for sample in samples]
         if self.choices:
             return self.method.choose(self.backbone, queries, self.choices, self.memory, batch_size=self.batch_size)
         return self.method.answer(

@@ -1,28 +1,51 @@
-"""The divergence that pruning causes on queries it was not decided with."""
+"""What pruning changes on queries that it was not decided with."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 
 from emloc.backbones.base import Backbone
 from emloc.memory import Memory
-from emloc.passes import layer_divergences
+from emloc.passes import layer_divergences, rows_divergence
 from emloc.prompt import Demonstration
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A pruned memory against the whole context, on queries that decided nothing.
+
+    `mean`: JS divergence (nats) at the answer positions. `per_layer`: the same with only the layers from each layer up
+    pruned, the first is `mean`; None if it was not asked for. `agreement`: the share of queries that get the same
+    answer.
+    """
+
+    queries: int
+    mean: float
+    per_layer: list[float] | None
+    agreement: float
 
 
 @torch.inference_mode()
 def heldout_divergence(
-    backbone: Backbone, solved: Sequence[Demonstration], full: Memory, pruned: Memory, *, batch_size: int
+    backbone: Backbone, solved: Sequence[Demonstration], full: Memory, pruned: Memory, *, batch_size: int, layers: bool
 ) -> list[float]:
     """Mean JS divergence (nats) at the answer positions of solved queries, over the full against the pruned memory.
 
-    One number per layer, with only the layers from that one up pruned: the first is that of the whole memory.
+    With `layers` one number per layer, with only the layers from that one up pruned: the first is that of the whole
+    memory. It runs L (L + 3) / 2 layers where the whole memory alone takes 2 L.
     """
-    sums, answers = [0.0] * backbone.n_layers, 0
+    weights, found = [], []
     for start in range(0, len(solved), batch_size):
         rows = backbone.encode(solved[start : start + batch_size])
-        count = sum(int(row.answers.sum()) for row in rows)
-        found = layer_divergences(backbone, rows, full, pruned)
-        sums = [total + count * js for total, js in zip(sums, found, strict=True)]
-        answers += count
-    return [total / answers for total in sums]
+        weights.append(sum(int(row.answers.sum()) for row in rows))
+        by_layer = layer_divergences(backbone, rows, full, pruned) if layers else []
+        found.append(by_layer or [rows_divergence(backbone, rows, full, pruned)])
+    # A batch's figure is a mean over its answer positions, of which batches have different numbers.
+    return [fmean(column, weights) for column in zip(*found, strict=True)]
+
+
+def agreement(one: Sequence[str], other: Sequence[str]) -> float:
+    """The share of queries whose two answers are the same text."""
+    return fmean(float(a.strip() == b.strip()) for a, b in zip(one, other, strict=True))

@@ -34,7 +34,7 @@ from experiments.running.assembly import (
 )
 from experiments.running.evaluation import Answered, Evaluation, spread_out
 from experiments.running.folder import RunFolder
-from experiments.running.heldout import heldout_divergence
+from experiments.running.heldout import HeldOut, agreement, heldout_divergence
 from experiments.running.images import Watched
 from experiments.running.kept import write_kept
 from experiments.running.layer_rows import write_layers
@@ -110,7 +110,10 @@ class Job:
     def done_meanwhile(self) -> Record | None:
         """The record, if another process finished this very run while this one waited for it."""
         settings = self.settings
-        return None if settings.force or settings.save_memory or settings.save_kept else self.folder.finished()
+        if settings.force or settings.save_memory or settings.save_kept:
+            return None
+        record = self.folder.finished()
+        return record if record and record.has_heldout(settings.heldout_js, layers=settings.heldout_layers) else None
 
     def run(self, config: DictConfig, hydra: DictConfig) -> Record:
         """Encode, compress, answer and record."""
@@ -128,7 +131,7 @@ class Job:
         outcome = Outcome(
             trace=trace,
             answered=self._answer(trace.memory),
-            heldout=self._heldout(rows, trace.memory),
+            heldout=self._heldout(rows, trace),
             load_seconds=self.load_seconds,
             encode_seconds=encode_seconds,
         )
@@ -177,7 +180,10 @@ class Job:
             write_kept(self.folder.kept, trace, self.watched, self.backbone)
 
     def _answer(self, memory: Memory) -> Answered:
-        evaluation = Evaluation(
+        return self._evaluation(memory).run(self.samples, self.folder.predictions)
+
+    def _evaluation(self, memory: Memory) -> Evaluation:
+        return Evaluation(
             backbone=self.backbone,
             method=self.method,
             memory=memory,
@@ -187,16 +193,22 @@ class Job:
             choices=self.choices,
             skip=self.settings.on_error == "skip",
         )
-        return evaluation.run(self.samples, self.folder.predictions)
 
-    def _heldout(self, rows: Sequence[Row], memory: Memory) -> list[float]:
-        """Divergence on queries between this memory and the whole context; nothing if not asked for, or no context."""
-        if not self.settings.heldout_js or not memory.tokens_seen:
-            return []
+    def _heldout(self, rows: Sequence[Row], trace: Trace) -> HeldOut | None:
+        """This memory against the whole context, on queries; None if that is not asked for, or there is no context."""
+        settings, memory = self.settings, trace.memory
+        if not settings.heldout_js or not memory.tokens_seen:
+            return None
         full = NoPruning(chunk_size=self.method.chunk_size).trace_rows(self.backbone, rows).memory
-        chosen = spread_out(self.dataset.samples(), self.settings.heldout_js)
-        solved = [self.dataset.solved(sample, code=self.code) for sample in chosen]
-        return heldout_divergence(self.backbone, solved, full, memory, batch_size=self.settings.batch_size)
+        queries = spread_out(self.dataset.samples(), settings.heldout_js)
+        solved = [self.dataset.solved(sample, code=self.code) for sample in queries]
+        size, layers = settings.batch_size, settings.heldout_layers
+        js = heldout_divergence(self.backbone, solved, full, memory, batch_size=size, layers=layers)
+        answers = [
+            [reply.text for at in range(0, len(queries), size) for reply in asked.replies(queries[at : at + size])]
+            for asked in (self._evaluation(full), self._evaluation(memory))
+        ]
+        return HeldOut(len(queries), js[0], js if layers else None, agreement(*answers))
 
     def _record(self, config: DictConfig, inputs: Mapping[str, str], outcome: Outcome) -> Record:
         times = seconds(outcome)
@@ -224,6 +236,7 @@ class Job:
             dtype=inputs["dtype"],
             versions=versions(),
             git=git_state(),
+            baselines=self.dataset.baselines(self.samples),
             notes=notes(self.method, outcome, self.backbone.weights_origin),
         )
 

@@ -102,6 +102,7 @@ def metrics(record: Record) -> dict[str, float]:
         "compression": context.compression,
         "js_max": max(js.final_per_chunk, default=None),
         "js_heldout": js.heldout_mean,
+        "agreement": js.agreement,
         "seconds_load": seconds.load,
         "seconds_compress": seconds.compress,
         "seconds_query": seconds.query,

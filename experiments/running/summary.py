@@ -9,6 +9,7 @@ def summary(record: Record) -> str:
     """The record in a few aligned lines."""
     rows = [
         *((metric.name, _score(metric)) for metric in (record.metric, *record.other_metrics)),
+        *((f"  {name}", f"{100 * value:.1f} %") for name, value in record.baselines.items()),
         ("context", _context(record.context)),
         ("memory", f"{record.context.bytes_full / _MB:.2f} -> {record.context.bytes_kept / _MB:.2f} MB"),
         ("JS", _divergence(record.js, "queries" if record.context.per_query else "chunks")),
@@ -39,7 +40,8 @@ def _divergence(js: Divergence, chunks: str) -> str:
     if js.delta is not None:
         parts.append(f"limit {js.delta:g}")
     if js.heldout_mean is not None:
-        parts.append(f"{_nats(js.heldout_mean)} on held-out queries")
+        same = "" if js.agreement is None else f" ({100 * js.agreement:.0f} % answered as with the whole context)"
+        parts.append(f"{_nats(js.heldout_mean)} on held-out queries{same}")
     return ", ".join(parts) or "no context"
 
 

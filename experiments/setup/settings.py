@@ -24,6 +24,7 @@ class Settings:
     seed: CountOrZero
     limit: Count | None
     heldout_js: CountOrZero
+    heldout_layers: bool
     answer: Literal["generate", "rank"]
     batch_size: Count
     device: Annotated[str, "auto, cpu, cuda, cuda:1, npu or mps"]

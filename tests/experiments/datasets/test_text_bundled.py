@@ -52,7 +52,8 @@ def test_every_class_has_the_same_number_of_rows(task: type[BundledTexts]) -> No
     assert Counter(sample.label for sample in dataset.pool()) == dict.fromkeys(dataset.classes, pool)
     assert Counter(sample.label for sample in dataset.samples()) == dict.fromkeys(dataset.classes, queries)
     assert len({sample.id for sample in [*dataset.pool(), *dataset.samples()]}) == len(texts(task))
-    assert (dataset.chance, dataset.majority) == pytest.approx((1 / len(dataset.classes),) * 2)
+    share = 1 / len(dataset.classes)
+    assert dataset.baselines(dataset.samples()) == pytest.approx({"chance": share, "majority": share})
 
 
 @pytest.mark.parametrize("task", TASKS)

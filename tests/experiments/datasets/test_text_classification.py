@@ -77,7 +77,8 @@ def test_one_file_is_cut_into_a_balanced_pool_and_the_other_rows(write: Callable
 def test_classes_are_sorted_or_in_the_order_of_the_column(tmp_path: Path) -> None:
     assert made(csv_file(tmp_path)).classes == FRUIT
     assert made(class_labels(tmp_path)).classes == ("fig", "apple", "cherry", "plum")
-    assert made(class_labels(tmp_path)).chance == 1 / 4
+    dataset = made(class_labels(tmp_path))
+    assert dataset.baselines(dataset.samples())["chance"] == 1 / 4
 
 
 def test_chance_and_majority(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_chance_and_majority(tmp_path: Path) -> None:
     dataset = made(csv_file(tmp_path, [*rows, {"text": "", "label": "apple"}]), pool_size=4)
     queries = Counter(sample.label for sample in dataset.samples() if sample.problem is None)
     assert queries == {"fig": 28, "apple": 8}
-    assert (dataset.chance, dataset.majority) == (1 / 2, 28 / 36)
+    assert dataset.baselines(dataset.samples()) == {"chance": 1 / 2, "majority": 28 / 36}
 
 
 def test_splits_of_a_folder_and_two_files(tmp_path: Path) -> None:
