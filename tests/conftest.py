@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", WANDB_MODE="offline")
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="emloc-tests-")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, for the reason below
 
 import numpy as np
 import pytest

@@ -141,18 +141,50 @@ def test_spread_out() -> None:
     assert spread_out(samples, None) == spread_out(samples, 99) == samples
 
 
-def heldout(options: list[str], tmp_path: Path) -> Callable[[str], Divergence]:
-    return lambda method: execute(*options, f"method={method}", "heldout_js=5", f"hydra.run.dir={tmp_path / method}").js
+@pytest.fixture
+def heldout(options: list[str], tmp_path: Path) -> Callable[..., Divergence]:
+    """Figures on 5 held-out queries, of a run in a folder named after its method."""
+    common = [option for option in options if "chunk_size" not in option]
+
+    def measured(method: str, *more: str) -> Divergence:
+        return execute(*common, f"method={method}", f"hydra.run.dir={tmp_path / method}", "heldout_js=5", *more).js
+
+    return measured
 
 
-def test_heldout_divergence(options: list[str], tmp_path: Path) -> None:
-    of = heldout([option for option in options if "chunk_size" not in option], tmp_path)
-    assert of("none").heldout_per_layer == pytest.approx([0, 0], abs=1e-6)
-    pruned = of("emloc")
-    assert (pruned.heldout_mean or 0) > 1e-6
-    assert pruned.heldout_per_layer
-    assert pruned.heldout_mean == pruned.heldout_per_layer[0] != pruned.heldout_per_layer[1]
-    assert of("zero_shot").heldout_mean is None
+def test_heldout_divergence(heldout: Callable[..., Divergence]) -> None:
+    whole = heldout("none", "heldout_layers=true")
+    assert whole.heldout_per_layer == pytest.approx([0, 0], abs=1e-6)
+    assert (whole.agreement, whole.heldout_queries) == (1.0, 5)
+    assert heldout("zero_shot").heldout_mean is None
+
+
+def test_heldout_divergence_by_layers_begins_with_that_of_the_whole_memory(heldout: Callable[..., Divergence]) -> None:
+    alone = heldout("emloc")
+    assert alone.heldout_per_layer is None
+    assert (alone.heldout_mean or 0) > 1e-6
+    layers = heldout("emloc", "heldout_layers=true").heldout_per_layer or []
+    assert layers[0] == pytest.approx(alone.heldout_mean, rel=1e-4)
+    assert layers[0] != layers[1]
+
+
+def test_heldout_figures_that_are_asked_for_later_extend_the_record(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = execute(*options)
+    answers = (tmp_path / "run" / "predictions.jsonl").read_bytes()
+    after = execute(*options, "heldout_js=4")
+    assert (before.run_id, before.metric) == (after.run_id, after.metric)
+    assert before.js.heldout_mean is None
+    assert (after.js.heldout_mean or 0) > 0
+    assert (tmp_path / "run" / "predictions.jsonl").read_bytes() == answers
+    # Now they are there, for whoever asks for as many or fewer, or does not ask.
+    monkeypatch.setattr("experiments.running.job.compute", None)
+    assert execute(*options, "heldout_js=4") == execute(*options, "heldout_js=2") == execute(*options) == after
+
+
+def test_baselines_are_those_of_the_queries_that_were_asked(options: list[str]) -> None:
+    assert execute(*options, "limit=3").baselines == {"chance": 1 / 2, "majority": 2 / 3}
 
 
 def test_zero_shot_record_has_no_compression(options: list[str]) -> None:

@@ -24,14 +24,16 @@ def test_record_has_the_keys_of_the_contract(tmp_path: Path) -> None:
         "measuring_forwards",
         "seconds", "queries_per_second", "peak_memory_bytes", "device", "dtype", "versions", "git", "answers",
         "demonstrations",
-        "prompt_fingerprint", "other_metrics", "skipped", "notes",
+        "prompt_fingerprint", "other_metrics", "skipped", "notes", "baselines",
     }  # fmt: skip
     assert set(stored["metric"]) == {"name", "value", "stderr", "n", "higher_is_better", "parts", "unit"}
     assert set(stored["context"]) == {
         "tokens_full", "tokens_kept_mean", "tokens_kept_per_layer", "compression", "bytes_full", "bytes_kept",
         "per_query",
     }  # fmt: skip
-    assert set(stored["js"]) == {"delta", "final_per_chunk", "heldout_mean", "heldout_per_layer"}
+    assert set(stored["js"]) == {
+        "delta", "final_per_chunk", "heldout_mean", "heldout_per_layer", "heldout_queries", "agreement",
+    }  # fmt: skip
     assert set(stored["seconds"]) == {"load", "compress", "query", "measure"}
 
 
