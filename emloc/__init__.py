@@ -29,15 +29,18 @@ if TYPE_CHECKING:
     from emloc.allocation.layer_search import LayerSearch as LayerSearch
     from emloc.allocation.pyramid import Pyramid as Pyramid
     from emloc.allocation.uniform import Uniform as Uniform
+    from emloc.allocation.water_filling import WaterFilling as WaterFilling
     from emloc.backbones.base import Backbone as Backbone
     from emloc.errors import UserError as UserError
     from emloc.importance.answers import Answers as Answers
     from emloc.importance.base import Importance as Importance
+    from emloc.importance.leave_one_out import LeaveOneOut as LeaveOneOut
     from emloc.importance.window import Window as Window
     from emloc.loading import load_backbone as load_backbone
     from emloc.memory import Memory as Memory
     from emloc.methods.base import Method as Method
     from emloc.methods.emloc import EMLoC as EMLoC
+    from emloc.methods.emloc_plus import EMLoCPlus as EMLoCPlus
     from emloc.methods.emloc_video import EMLoCVideo as EMLoCVideo
     from emloc.methods.none import NoPruning as NoPruning
     from emloc.methods.pyramidkv import PyramidKV as PyramidKV
@@ -47,16 +50,20 @@ if TYPE_CHECKING:
     from emloc.methods.zero_shot import ZeroShot as ZeroShot
     from emloc.prompt import Demonstration as Demonstration
     from emloc.prompt import Query as Query
+    from emloc.refit.base import Refit as Refit
+    from emloc.refit.values import Values as Values
     from emloc.video import Video as Video
 
 # Loaded when they are first used: torch and transformers take seconds, and much needs neither of them.
 _HOMES = {
     "Pyramid": "emloc.allocation.pyramid",
+    "WaterFilling": "emloc.allocation.water_filling",
     "Uniform": "emloc.allocation.uniform",
     "LayerSearch": "emloc.allocation.layer_search",
     "Allocation": "emloc.allocation.base",
     "Backbone": "emloc.backbones.base",
     "Importance": "emloc.importance.base",
+    "LeaveOneOut": "emloc.importance.leave_one_out",
     "Window": "emloc.importance.window",
     "Answers": "emloc.importance.answers",
     "UserError": "emloc.errors",
@@ -64,6 +71,7 @@ _HOMES = {
     "Memory": "emloc.memory",
     "Method": "emloc.methods.base",
     "EMLoC": "emloc.methods.emloc",
+    "EMLoCPlus": "emloc.methods.emloc_plus",
     "EMLoCVideo": "emloc.methods.emloc_video",
     "NoPruning": "emloc.methods.none",
     "PyramidKV": "emloc.methods.pyramidkv",
@@ -73,6 +81,8 @@ _HOMES = {
     "ZeroShot": "emloc.methods.zero_shot",
     "Demonstration": "emloc.prompt",
     "Query": "emloc.prompt",
+    "Refit": "emloc.refit.base",
+    "Values": "emloc.refit.values",
     "Video": "emloc.video",
 }
 __all__ = list(_HOMES)

@@ -21,15 +21,20 @@ _BLOCK = 1024  # keys per block of the plain kernel: bounds its largest temporar
 
 
 class KeyValues(NamedTuple):
-    """Keys and values that all rows of a batch share."""
+    """Keys and values that all rows of a batch share.
 
-    keys: Tensor  # (H_kv, T, D), rotated
-    values: Tensor  # (H_kv, T, D)
+    Where KV heads have different numbers of entries, `counts` says how many, and the tensors are packed, head after
+    head, without padding.
+    """
+
+    keys: Tensor  # (H_kv, T, D), rotated; or (E, D), E = sum(counts)
+    values: Tensor  # as the keys
+    counts: tuple[int, ...] | None = None
 
     @property
-    def length(self) -> int:
-        """T, the number of entries per KV head."""
-        return self.keys.shape[1]
+    def is_empty(self) -> bool:
+        """Whether no KV head has an entry."""
+        return self.keys.numel() == 0
 
 
 def attend(
@@ -46,11 +51,27 @@ def attend(
     Without `own_mask` the own part is causal with N == T (rows padded on the right need no mask: a real token never
     sees the padding behind it). One softmax spans all parts.
     """
+    output, _ = attend_with_lse(queries, keys, values, scaling=scaling, shared=shared, own_mask=own_mask)
+    return output.transpose(1, 2).to(queries.dtype)
+
+
+def attend_with_lse(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    scaling: float,
+    shared: Sequence[KeyValues] = (),
+    own_mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `attend`: the output (B, H_q, N, D), and the log-sum-exp (B, H_q, N) of all logits, which turns any of them
+    into its softmax weight: exp(logit - lse). Both are float32 where anything is shared.
+    """
     merged = _own_attention(queries, keys, values, scaling, own_mask)
     for part in shared:
-        if part.length:
+        if not part.is_empty:
             merged = _merge(merged, _shared_attention(queries, part, scaling))
-    return merged[0].transpose(1, 2).to(queries.dtype)
+    return merged
 
 
 def _own_attention(
@@ -65,14 +86,29 @@ def _own_attention(
 
 def _shared_attention(queries: Tensor, part: KeyValues, scaling: float) -> tuple[Tensor, Tensor]:
     """Attention of all rows to one shared part: output (B, H_q, N, D) and log-sum-exp (B, H_q, N)."""
-    batch, heads, length, dim = queries.shape
-    folded = fold_groups(queries, part.keys.shape[0])[None]
-    kernel = kernel_for(queries.device.type, queries.dtype)
-    out, lse = kernel(folded, part.keys[None], part.values[None], False, scaling)
-    kv_heads = part.keys.shape[0]
-    out = out.view(kv_heads, batch, heads // kv_heads, length, dim).transpose(0, 1)
-    lse = lse.view(kv_heads, batch, heads // kv_heads, length).transpose(0, 1)
-    return out.reshape(batch, heads, length, dim), lse.reshape(batch, heads, length)
+    batch, _, length, dim = queries.shape
+    kv_heads = part.keys.shape[0] if part.counts is None else len(part.counts)
+    folded = fold_groups(queries, kv_heads)
+    if part.counts is None:
+        kernel = kernel_for(queries.device.type, queries.dtype)
+        out, lse = kernel(folded[None], part.keys[None], part.values[None], False, scaling)
+    else:
+        out, lse = _by_head(folded, part, part.counts, scaling)
+    out, lse = out.view(kv_heads, -1, dim), lse.reshape(kv_heads, -1, 1)
+    return unfold_groups(out, batch, length), unfold_groups(lse, batch, length)[..., 0]
+
+
+def _by_head(folded: Tensor, part: KeyValues, counts: Sequence[int], scaling: float) -> tuple[Tensor, Tensor]:
+    """Attention of folded queries (H_kv, Q, D) to packed entries: one product per KV head, nothing is padded."""
+    kernel = kernel_for(folded.device.type, folded.dtype)
+    out = torch.zeros_like(folded)
+    lse = torch.full(folded.shape[:2], -torch.inf, device=folded.device)  # a head without entries weighs nothing
+    pairs = zip(part.keys.split(list(counts)), part.values.split(list(counts)), strict=True)
+    for head, (keys, values) in enumerate(pairs):
+        if len(keys):
+            found = kernel(folded[head][None, None], keys[None, None], values[None, None], False, scaling)
+            out[head], lse[head] = found[0][0, 0], found[1][0, 0]
+    return out, lse
 
 
 def fold_groups(queries: Tensor, kv_heads: int) -> Tensor:
@@ -80,6 +116,12 @@ def fold_groups(queries: Tensor, kv_heads: int) -> Tensor:
     batch, heads, length, dim = queries.shape
     split = queries.view(batch, kv_heads, heads // kv_heads, length, dim).transpose(0, 1)
     return split.reshape(kv_heads, -1, dim)
+
+
+def unfold_groups(folded: Tensor, batch: int, length: int) -> Tensor:
+    """(H_kv, B*G*N, D) -> (B, H_q, N, D), the inverse of `fold_groups`."""
+    kv_heads, _, dim = folded.shape
+    return folded.view(kv_heads, batch, -1, length, dim).transpose(0, 1).reshape(batch, -1, length, dim)
 
 
 def _merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

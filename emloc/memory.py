@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,8 @@ from transformers import DynamicCache
 from emloc.attention import KeyValues
 from emloc.errors import UserError
 
-FORMAT = "emloc-memory-1"
+FORMAT = "emloc-memory-2"
+_READABLE = ("emloc-memory-1", FORMAT)  # 1: all KV heads of a layer have equally many entries
 
 
 class Reader(Protocol):
@@ -35,42 +36,97 @@ class Reader(Protocol):
         """The type that the memory takes."""
 
 
+# Which entries of a layer stay: (H_kv, K) ascending, or where KV heads keep different numbers (K_h,) for each of them.
+Choice = Tensor | tuple[Tensor, ...]
+Head = tuple[Tensor, Tensor, Tensor]  # keys (T, D), values (T, D) and index (T,) of one KV head
+
+
 @dataclass(frozen=True)
 class MemoryLayer:
-    """One layer: keys already carry their original rotation; tokens may differ between KV heads, their count not."""
+    """One layer: keys already carry their original rotation; which tokens there are may differ between KV heads.
 
-    keys: Tensor  # (H_kv, T, D)
-    values: Tensor  # (H_kv, T, D)
-    index: Tensor  # (H_kv, T) int32: which token of the raw context each entry is
+    Where their number differs too, `counts` has it per KV head, and the tensors are packed, head after head.
+    """
+
+    keys: Tensor  # (H_kv, T, D), or (E, D) with E = sum(counts)
+    values: Tensor  # as the keys
+    index: Tensor  # (H_kv, T) or (E,) int32: which token of the raw context each entry is
+    counts: tuple[int, ...] | None = None
+
+    @classmethod
+    def of_heads(cls, heads: Sequence[Head]) -> "MemoryLayer":
+        """The layer of these KV heads; packed only if they have different numbers of entries."""
+        counts = tuple(len(index) for *_, index in heads)
+        equal = len(set(counts)) == 1
+        join = torch.stack if equal else torch.cat
+        keys, values, index = (join(parts) for parts in zip(*heads, strict=True))
+        return cls(keys, values, index, None if equal else counts)
 
     @property
-    def length(self) -> int:
-        """T, entries per KV head."""
-        return self.keys.shape[1]
+    def heads(self) -> list[Head]:
+        """Every KV head by itself."""
+        parts = (self.keys, self.values, self.index)
+        split = [part.unbind() if self.counts is None else part.split(self.counts) for part in parts]
+        return list(zip(*split, strict=True))
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Entries of every KV head."""
+        return self.counts or (self.keys.shape[1],) * self.keys.shape[0]
+
+    @property
+    def length(self) -> float:
+        """Entries per KV head; a mean, where they differ."""
+        return self.keys.shape[1] if self.counts is None else sum(self.counts) / len(self.counts)
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of one token's keys and values in all KV heads."""
+        return 2 * len(self.lengths) * self.keys.shape[-1] * self.keys.element_size()
 
     @property
     def key_values(self) -> KeyValues:
-        """The pair that attention reads."""
-        return KeyValues(self.keys, self.values)
+        """What attention reads."""
+        return KeyValues(self.keys, self.values, self.counts)
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values (the index is provenance, not needed to answer)."""
         return self.keys.nbytes + self.values.nbytes
 
-    def select(self, kept: Tensor) -> "MemoryLayer":
-        """Keep entries `kept` (H_kv, K) of every KV head."""
+    def select(self, kept: Choice) -> "MemoryLayer":
+        """Keep these entries of every KV head."""
+        if self.counts is not None or isinstance(kept, tuple):
+            pairs = zip(self.heads, kept, strict=True)
+            return MemoryLayer.of_heads([(keys[at], values[at], index[at]) for (keys, values, index), at in pairs])
         entries = kept[..., None].expand(-1, -1, self.keys.shape[-1])
         return MemoryLayer(self.keys.gather(1, entries), self.values.gather(1, entries), self.index.gather(1, kept))
 
-    def after(self, length: int) -> "MemoryLayer":
-        """What follows the first `length` entries of every KV head."""
-        return MemoryLayer(self.keys[:, length:], self.values[:, length:], self.index[:, length:])
+    def kept(self, choice: Choice | None, values: Tensor | None = None) -> "MemoryLayer":
+        """The chosen entries, all of them for None; `values` (as those of the result) take the place of theirs."""
+        chosen = self if choice is None else self.select(choice)
+        return chosen if values is None else replace(chosen, values=values)
+
+    def after(self, other: "MemoryLayer") -> "MemoryLayer":
+        """What was appended to `other` to make this layer."""
+        if self.counts is None and other.counts is None:
+            start = other.keys.shape[1]
+            return MemoryLayer(self.keys[:, start:], self.values[:, start:], self.index[:, start:])
+        pairs = zip(self.heads, other.lengths, strict=True)
+        return MemoryLayer.of_heads([(keys[n:], values[n:], index[n:]) for (keys, values, index), n in pairs])
 
     def append(self, other: "MemoryLayer") -> "MemoryLayer":
-        """This layer followed by `other`."""
+        """This layer followed by `other`, head by head."""
+        if self.counts is not None or other.counts is not None:
+            return MemoryLayer.of_heads([_joined(*pair) for pair in zip(self.heads, other.heads, strict=True)])
         pairs = zip((self.keys, self.values, self.index), (other.keys, other.values, other.index), strict=True)
-        return MemoryLayer(*(torch.cat(pair, dim=1) for pair in pairs))
+        keys, values, index = (torch.cat(pair, dim=1) for pair in pairs)
+        return MemoryLayer(keys, values, index)
+
+
+def _joined(first: Head, second: Head) -> Head:
+    keys, values, index = (torch.cat(pair) for pair in zip(first, second, strict=True))
+    return keys, values, index
 
 
 @dataclass(frozen=True)
@@ -87,16 +143,19 @@ class Memory:
         Raw context tokens that went in (what `compression` is measured against).
     fingerprint
         Of the model that made it; another model cannot read it.
+    refitted
+        Whether values were changed to make up for what was pruned: they are no longer those of the model.
     """
 
     layers: tuple[MemoryLayer, ...]
     offset: int
     tokens_seen: int
     fingerprint: str
+    refitted: bool = False
 
     @property
-    def lengths(self) -> list[int]:
-        """Entries per KV head, layer by layer."""
+    def lengths(self) -> list[float]:
+        """Entries per KV head, layer by layer; a layer's mean, where its KV heads differ."""
         return [layer.length for layer in self.layers]
 
     @property
@@ -109,24 +168,34 @@ class Memory:
         """Bytes of all keys and values."""
         return sum(layer.nbytes for layer in self.layers)
 
-    def extend(self, chunk: Sequence[MemoryLayer], *, offset: int, tokens: int) -> "Memory":
+    def extend(self, chunk: Sequence[MemoryLayer], *, offset: int, tokens: int, refitted: bool = False) -> "Memory":
         """A memory with `chunk` appended: `offset` is the new next position, `tokens` the chunk's raw length."""
         layers = tuple(old.append(new) for old, new in zip(self.layers, chunk, strict=True))
-        return Memory(layers, offset, self.tokens_seen + tokens, self.fingerprint)
+        return Memory(layers, offset, self.tokens_seen + tokens, self.fingerprint, self.refitted or refitted)
 
-    def select(self, kept: Sequence[Tensor | None]) -> "Memory":
-        """Keep entries kept[l] (H_kv, K_l) of layer l; None keeps the whole layer."""
+    def select(self, kept: Sequence[Choice | None]) -> "Memory":
+        """Keep entries kept[l] of layer l; None keeps the whole layer."""
         layers = tuple(
             layer if index is None else layer.select(index) for layer, index in zip(self.layers, kept, strict=True)
         )
-        return Memory(layers, self.offset, self.tokens_seen, self.fingerprint)
+        return Memory(layers, self.offset, self.tokens_seen, self.fingerprint, self.refitted)
 
     def to_cache(self) -> DynamicCache:
         """A transformers cache of one row that holds this memory, for code outside this library.
 
         Layers keep their unequal lengths; transformers' own masks assume one length for all layers, so stock
-        `generate` can use it only if nothing was pruned.
+        `generate` can use it only if nothing was pruned; `backbone.generate` can use any.
+
+        Raises
+        ------
+        UserError
+            If KV heads of a layer have different numbers of entries, which such a cache cannot hold.
         """
+        if any(layer.counts is not None for layer in self.layers):
+            raise UserError(
+                "Expected a memory whose KV heads have equally many entries, as a cache of transformers needs, but got "
+                "one whose heads differ; generate with backbone.generate(query, memory), which reads it as it is."
+            )
         return DynamicCache([(layer.keys[None], layer.values[None]) for layer in self.layers])
 
     def save(self, path: str | Path) -> None:
@@ -136,7 +205,13 @@ class Memory:
             for number, layer in enumerate(self.layers)
             for name in ("keys", "values", "index")
         }
-        about = {"offset": self.offset, "tokens_seen": self.tokens_seen, "layers": len(self.layers)}
+        about = {
+            "offset": self.offset,
+            "tokens_seen": self.tokens_seen,
+            "layers": len(self.layers),
+            "counts": [layer.counts for layer in self.layers],
+            "refitted": self.refitted,
+        }
         metadata = {"format": FORMAT, "fingerprint": self.fingerprint, "about": json.dumps(about)}
         try:
             # safetensors writes a temporary file and renames it: an interrupted save leaves nothing half-written.
@@ -160,13 +235,16 @@ class Memory:
                 f"{metadata['fingerprint']}, this model has {backbone.fingerprint}); load the model it was made with."
             )
         about = json.loads(metadata["about"])
-        layers = tuple(_layer(tensors, number, backbone) for number in range(about["layers"]))
-        return cls(layers, about["offset"], about["tokens_seen"], metadata["fingerprint"])
+        counts = about.get("counts") or [None] * about["layers"]
+        layers = tuple(_layer(tensors, number, of_heads, backbone) for number, of_heads in enumerate(counts))
+        refitted = about.get("refitted", False)
+        return cls(layers, about["offset"], about["tokens_seen"], metadata["fingerprint"], refitted)
 
 
-def _layer(tensors: dict[str, Tensor], number: int, backbone: Reader) -> MemoryLayer:
+def _layer(tensors: dict[str, Tensor], number: int, counts: list[int] | None, backbone: Reader) -> MemoryLayer:
     keys, values = (tensors[f"{name}.{number}"].to(backbone.device, backbone.dtype) for name in ("keys", "values"))
-    return MemoryLayer(keys, values, tensors[f"index.{number}"].to(backbone.device))
+    index = tensors[f"index.{number}"].to(backbone.device)
+    return MemoryLayer(keys, values, index, None if counts is None else tuple(counts))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -179,7 +257,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise UserError(f"Expected a memory file, but {path} is damaged ({error}); make it again.") from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in _READABLE:
         found = metadata.get("format", "something else")
         raise UserError(f"Expected a memory file of format {FORMAT}, but {path} is {found}; make it with this version.")
     if metadata.get("checksum") != _checksum(tensors):

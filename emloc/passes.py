@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emloc.attention import KeyValues, LayerAttention, attend
+from emloc.attention import KeyValues, LayerAttention, attend, attend_with_lse
 from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
+from emloc.head_outputs import Seen, refit_values
 from emloc.memory import Memory, MemoryLayer
 from emloc.rows import Row, RowBatch
 from emloc.scores import chunk_attention
@@ -101,12 +102,17 @@ class Probe:
     compared
         (B, T) bool, the A positions of the rows whose logits count; by default the answers.
 
+    observing
+        Keep what all tokens of the rows saw, which takes twice the memory of the layers' inputs.
+
     Attributes
     ----------
     reference
         Float32 logits (A, V) at the compared positions of all rows, the whole chunk visible: the teacher.
     attention
         Per layer, attention mass (H_kv, N) of the observers on the chunk's tokens.
+    observed
+        Per layer, what all tokens of the rows saw; empty unless `observing`.
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class Probe:
         *,
         observers: Tensor | None = None,
         compared: Tensor | None = None,
+        observing: bool = False,
     ) -> None:
         self._backbone = backbone
         self._memory = memory
@@ -126,6 +133,8 @@ class Probe:
         self._compared = self._batch.answers if compared is None else compared
         self._inputs: list[Tensor] = []
         self.attention: list[Tensor] = []
+        self.observed: list[Seen] = []
+        self._observing = observing
         self.reference = self._teach([layer.key_values for layer in chunk.layers])
 
     def rerun(self, start: int, kept: Sequence[KeyValues], *, inputs: list[Tensor] | None = None) -> Tensor:
@@ -145,6 +154,46 @@ class Probe:
             )
         )
 
+    def input_power(self, layer: int) -> float:
+        """Mean squared norm of the layer's input over the tokens of the rows: of the residual stream there."""
+        return float(self._inputs[layer][self._batch.real].float().square().sum(-1).mean())
+
+    @property
+    def compared_rows(self) -> Tensor:
+        """(A,) the row that each compared position is of."""
+        return self._compared.nonzero()[:, 0]
+
+    def refitted(
+        self,
+        kept: Sequence[MemoryLayer],
+        pruned: Sequence[bool],
+        teacher: Sequence[Seen],
+        *,
+        ridge: float,
+        fitted_on: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Logits (A, V) with `kept` in place of the chunk and its values fitted to the teacher's outputs; the values.
+
+        `fitted_on` (B,) bool: the rows whose tokens are fitted; None: all. Layers that are not `pruned` stay as they
+        are.
+        """
+        batch, real = self._batch, self._batch.real
+        counted = real if fitted_on is None else real & fitted_on[:, None]
+        values: list[Tensor | None] = [None] * len(kept)
+
+        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+            shared = [self._memory.layers[layer].key_values, kept[layer].key_values]
+            output, lse = attend_with_lse(q, k, v, scaling=scaling, shared=shared)
+            if pruned[layer]:
+                seen = Seen.of(q, output, lse, kv_heads=k.shape[1], scaling=scaling)
+                heads = [(keys, vals) for keys, vals, _ in kept[layer].heads]
+                fit = refit_values(seen, heads, teacher[layer], real=real, fitted_on=counted, ridge=ridge)
+                output, values[layer] = fit.outputs, fit.values.view_as(kept[layer].values)
+            return output.transpose(1, 2).to(q.dtype)
+
+        hidden = self._backbone.run_layers(batch.embeds, batch.positions, attention, added=batch.added)
+        return self._logits(hidden), values
+
     def adopt(self, start: int, inputs: Sequence[Tensor]) -> None:
         """Later reruns start from these inputs of the layers `start`..L-1, those of a rerun whose `kept` stays."""
         self._inputs[start:] = inputs
@@ -158,9 +207,14 @@ class Probe:
                 q.gather(2, at), k, chunk[layer].keys, visible=visible, counted=self._counted, scaling=scaling
             )
             self.attention.append(mass)
-            return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, chunk[layer]])
+            shared = [self._memory.layers[layer].key_values, chunk[layer]]
+            output, lse = attend_with_lse(q, k, v, scaling=scaling, shared=shared)
+            if self._observing:
+                seen = Seen.of(q, output, lse, kv_heads=k.shape[1], scaling=scaling)
+                self.observed.append(seen.only(real))
+            return output.transpose(1, 2).to(q.dtype)
 
-        batch = self._batch
+        batch, real = self._batch, self._batch.real
         return self._logits(
             self._backbone.run_layers(batch.embeds, batch.positions, attention, inputs=self._inputs, added=batch.added)
         )

@@ -13,11 +13,15 @@ from torch import Tensor
 from emloc.attention import KeyValues
 from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
-from emloc.memory import Memory
+from emloc.head_outputs import Seen
+from emloc.memory import Choice, Memory
 from emloc.passes import Chunk, Probe
 from emloc.rows import Row
 
-Kept = Sequence[Tensor | None]  # per layer: the entries that stay, (H_kv, K) ascending; None: all of them
+NewValues = Sequence[
+    Tensor | None
+]  # per layer: values in place of those that stay, shaped as they are; None: their own
+Kept = Sequence[Choice | None]  # per layer: the entries that stay; None: all of them
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,27 @@ class Region:
     @cached_property
     def probe(self) -> Probe:
         """The probes run over the whole region: teacher logits, attention, layer inputs. Made when it is first used."""
+        return self._probe(observing=False)
+
+    @cached_property
+    def observed(self) -> list[Seen]:
+        """Per layer, what all tokens of the probes saw of the whole region. Made when it is first used."""
+        probe = self._probe(observing=True)
+        self.__dict__.setdefault("probe", probe)  # one pass gives both, if this is asked for first
+        return probe.observed
+
+    def refitted(
+        self, kept: Kept, *, ridge: float, fitted_on: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Logits (A, V) at the compared positions with kept values refitted on some rows ((B,) bool; None: all).
+
+        Also the values. Every layer is fitted on the inputs that the layers below it, refitted, give it.
+        """
+        layers = [layer.kept(choice) for layer, choice in zip(self.chunk.layers, kept, strict=True)]
+        pruned = [choice is not None for choice in kept]
+        return self.probe.refitted(layers, pruned, self.observed, ridge=ridge, fitted_on=fitted_on)
+
+    def _probe(self, *, observing: bool) -> Probe:
         return Probe(
             self.backbone,
             self.probes.rows,
@@ -70,6 +95,7 @@ class Region:
             self.chunk,
             observers=self.probes.observers,
             compared=self.probes.compared,
+            observing=observing,
         )
 
 
@@ -84,19 +110,22 @@ class Measure:
     region: Region
     progress: Callable[[], None] = lambda: None
     _known: list[tuple[Kept, float]] = field(default_factory=list)
-    _parts: dict[int, tuple[Tensor, KeyValues]] = field(default_factory=dict)
-    _base: list[Tensor | None] = field(default_factory=list)
+    _parts: dict[int, tuple[Choice, KeyValues]] = field(default_factory=dict)
+    _base: list[Choice | None] = field(default_factory=list)
     _inputs: list[Tensor] = field(default_factory=list)  # of the layers run by the last measurement, if asked for
 
     def __post_init__(self) -> None:
         self._base = [None] * len(self.region.chunk.layers)
         self._known.append((tuple(self._base), 0.0))  # a region that is kept whole is its own teacher
 
-    def __call__(self, kept: Kept, *, adoptable: bool = False) -> float:
+    def __call__(self, kept: Kept, *, values: NewValues | None = None, adoptable: bool = False) -> float:
         """Mean JS divergence (nats) at the compared positions, with `kept` against the whole region.
 
-        `adoptable`: keep what `adopt` needs, which takes the memory of one more set of layer inputs.
+        `values`: in place of those that stay. `adoptable`: keep what `adopt` needs, which takes the memory of one more
+        set of layer inputs.
         """
+        if values is not None:
+            return self._with_values(kept, values)
         known = self.known(kept)
         if known is not None and not adoptable:
             return known
@@ -109,6 +138,12 @@ class Measure:
         js = js_divergence(probe.reference, logits).item()
         self._known.append((tuple(kept), js))
         return js
+
+    def _with_values(self, kept: Kept, values: NewValues) -> float:
+        layers = zip(self.region.chunk.layers, kept, values, strict=True)
+        parts = [layer.kept(choice, new).key_values for layer, choice, new in layers]
+        probe = self.region.probe
+        return js_divergence(probe.reference, probe.rerun(0, parts)).item()
 
     def adopt(self) -> None:
         """Make the state that was measured last, as adoptable, the base of the measurements to come."""
@@ -132,7 +167,7 @@ class Measure:
         differing = (layer for layer, index in enumerate(kept) if index is not self._base[layer])
         return next(differing, len(kept) - 1)
 
-    def _part(self, layer: int, index: Tensor | None) -> KeyValues:
+    def _part(self, layer: int, index: Choice | None) -> KeyValues:
         """The entries that stay at a layer; selected once for all trials that share them."""
         if index is None:
             return self.region.chunk.layers[layer].key_values

@@ -102,6 +102,11 @@ class RowBatch:
         added = [row.added.transpose(0, 1) for row in rows if row.added is not None]
         return torch.nn.utils.rnn.pad_sequence(added, batch_first=True).permute(2, 0, 1, 3) if added else None
 
+    @property
+    def real(self) -> Tensor:
+        """(B, T) bool: tokens of the rows, not padding."""
+        return torch.arange(self.embeds.shape[1], device=self.lengths.device) < self.lengths[:, None]
+
     def last(self, hidden: Tensor) -> Tensor:
         """The vectors (B, C) of every row's last real token, out of (B, T, C)."""
         return hidden[torch.arange(len(self.lengths), device=hidden.device), self.lengths - 1]

@@ -15,7 +15,7 @@ import pandas as pd
 from experiments.records.names import NEUTRAL, NO_DELTA, NOT_IDENTITY, RUN_NAME, USUAL, component, flat
 
 _METHOD = "method."
-_STAGES = ("importance", "allocation")
+_STAGES = ("importance", "allocation", "refit")
 # Columns of their own.
 _AXES = frozenset({"seed", "shots", "method.allocation.delta", "model.name", "method._target_", "dataset._target_"})
 _TARGET = "._target_"
@@ -57,7 +57,8 @@ def _option(name: str, value: object) -> tuple[str, str]:
 
 def _complete(options: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """The options with the neutral value of those that runs of earlier versions do not have."""
-    added = {name: _text(value) for name, value in NEUTRAL.items() if any(name in of for of in options)}
+    neutral = dict(_option(name, value) for name, value in NEUTRAL.items())
+    added = {name: value for name, value in neutral.items() if any(name in of for of in options)}
     return [{**added, **of} for of in options]
 
 

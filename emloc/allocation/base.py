@@ -3,19 +3,22 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from emloc.errors import UserError
+from emloc.memory import MemoryLayer
 from emloc.options import check_options
-from emloc.region import Kept, Measure
+from emloc.passes import Chunk
+from emloc.region import Kept, Measure, NewValues
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One trial of a search: keep `tokens` of the region per KV head, at which divergence.
 
-    `layer` is the lowest of those that share the decision.
+    `layer` is the lowest of those that share the decision. Where KV heads differ, `ratio` and `tokens` are means.
     """
 
     layer: int
@@ -26,35 +29,51 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """Which tokens of every layer stay, and the account of a search, where there was one.
+
+    `layer_js` (nats) is the measured state after each layer's decision, `candidates` are the trials in order; `values`
+    take the place of the values that stay, where they were refitted, and `crossfit` (nats) is what that was judged by.
+    What the decision costs in the end is not for the method to say: the chunk loop measures it.
+    """
+
+    kept: Kept
+    layer_js: tuple[float, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    values: NewValues | None = None
+    crossfit: float | None = None
+
+    def layers(self, chunk: Chunk) -> list[MemoryLayer]:
+        """What stays of the chunk, layer by layer."""
+        values = self.values or [None] * len(self.kept)
+        return [layer.kept(choice, new) for layer, choice, new in zip(chunk.layers, self.kept, values, strict=True)]
+
+
+@dataclass(frozen=True)
 class Share:
     """Which part of the context is decided. All counts are raw tokens.
 
     `before` are in front of it, `tokens` its own, `total` those of the whole context; `reserved` are those of its own
-    that stay at any budget, whose scores are infinite.
+    that stay at any budget, whose scores are infinite. `earlier` is what was decided about the chunk before, if there
+    is one: a search may start from there.
     """
 
     before: int
     tokens: int
     total: int
     reserved: int = 0
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Which tokens of every layer stay, and the account of a search, where there was one.
-
-    `layer_js` (nats) is the measured state after each layer's decision, `candidates` are the trials in order. What the
-    decision costs in the end is not for the method to say: the chunk loop measures it.
-    """
-
-    kept: Kept
-    layer_js: tuple[float, ...] = ()
-    candidates: tuple[Candidate, ...] = ()
+    earlier: Decision | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation(ABC):
-    """Decides how many of the best tokens stay at every layer."""
+    """Decides how many of the best tokens stay at every layer.
+
+    `judged_as_refitted`: where values are refitted afterwards, its trials are measured with that done. It costs three
+    times a plain trial, so an allocation with many trials is better judged by those.
+    """
+
+    judged_as_refitted: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -103,6 +103,15 @@ class Decoder(ABC):
             digest.update(sample.view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def head_gains(self, layer: int) -> Tensor:
+        """(H_kv,) float32: how much squared output of a KV head's query heads grows on its way to the residual stream.
+
+        The mean over directions, |W_O|_F^2 / (G D) of the columns of its G query heads.
+        """
+        block: Any = self.layers[layer]
+        weight = block.self_attn.o_proj.weight.detach().float()  # (C, H_q D)
+        return weight.square().sum(0).view(self.text_config.num_key_value_heads, -1).mean(-1)
+
     def empty_memory(self) -> Memory:
         """A memory of nothing, at position 0."""
         config = self.text_config

@@ -16,6 +16,7 @@ from emloc.methods.trace import Reply, Trace
 from emloc.options import Count, check_options
 from emloc.prompt import Demonstration, Query
 from emloc.ranking import likelihoods
+from emloc.refit.base import Refit
 from emloc.region import Measure, Probes, Region
 from emloc.rows import Row
 
@@ -35,12 +36,15 @@ class Method:
         How much every token matters; None for methods that prune nothing.
     allocation
         How many tokens stay at every layer; None: all of them.
+    refit
+        How the values that stay make up for what was pruned; None: they stay the model's own.
     """
 
     name: ClassVar[str] = "method"  # of the file, the YAML, the table label and the command-line word
     chunk_size: Count = 20
     importance: Importance | None = None
     allocation: Allocation | None = None
+    refit: Refit | None = None
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -96,7 +100,10 @@ class Method:
         """Which tokens of the region stay."""
         if self.importance is None or self.allocation is None:  # both are, see __post_init__
             return Decision([None] * len(region.chunk.layers))
-        return self.allocation.decide(self.importance.scores(region), share, measure)
+        scores = self.importance.scores(region)
+        if self.refit is None:
+            return self.allocation.decide(scores, share, measure)
+        return self.refit.decide(self.allocation, scores, share, measure)
 
     # -- what the loop and the record ask
 

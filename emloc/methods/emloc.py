@@ -13,6 +13,7 @@ from emloc.allocation.layer_search import LayerSearch
 from emloc.importance.answers import Answers
 from emloc.importance.base import Importance
 from emloc.methods.base import Method
+from emloc.refit.base import Refit
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
@@ -32,7 +33,8 @@ class EMLoC(Method):
         chunk_size: int = 20,
         importance: Importance = Answers(),  # noqa: B008 (frozen)
         allocation: Allocation = LayerSearch(),  # noqa: B008 (frozen)
+        refit: Refit | None = None,
     ) -> None:
         if delta is not None:
             allocation = allocation.limited(delta)
-        super().__init__(chunk_size=chunk_size, importance=importance, allocation=allocation)
+        super().__init__(chunk_size=chunk_size, importance=importance, allocation=allocation, refit=refit)

@@ -16,10 +16,10 @@ from torch import Tensor
 from emloc.allocation.base import Decision, Share
 from emloc.backbones.base import Backbone
 from emloc.importance.base import Scope
-from emloc.memory import Memory, MemoryLayer
+from emloc.memory import Memory
 from emloc.methods.trace import ChunkTrace, Cost, Trace
 from emloc.passes import Chunk, prefill, rows_divergence
-from emloc.region import Kept, Measure, Probes, Region
+from emloc.region import Measure, Probes, Region
 from emloc.rows import Row, concatenate
 
 Progress = Callable[[int, int], None]  # (layer steps done, layer steps in all)
@@ -90,6 +90,7 @@ class _Loop:
         self._chunks: list[ChunkTrace] = []
         self._tail: list[Tensor] = []  # per layer, queries (H_q, W, D) of the context's last tokens
         self._measuring = Cost()
+        self._earlier: Decision | None = None
 
     def run(self) -> Trace:
         """All chunks, and what the deciding and the measuring took."""
@@ -119,9 +120,14 @@ class _Loop:
         decision, js = Decision([None] * self._backbone.n_layers), 0.0
         if self._decider.scope == "chunk":
             decision, js = self._decide(Region(self._backbone, chunk, self._memory, given.probes))
-        layers = _select(chunk.layers, decision.kept)
-        self._memory = self._memory.extend(layers, offset=chunk.offset, tokens=chunk.tokens)
-        self._chunks.append(ChunkTrace(chunk.tokens, given.demonstrations, js, decision.layer_js, decision.candidates))
+        self._extend(self._memory, decision, chunk)
+        told = ChunkTrace(chunk.tokens, given.demonstrations, js)
+        self._chunks.append(_with_decision(told, decision))
+
+    def _extend(self, memory: Memory, decision: Decision, chunk: Chunk) -> None:
+        refitted = decision.values is not None
+        layers = decision.layers(chunk)
+        self._memory = memory.extend(layers, offset=chunk.offset, tokens=chunk.tokens, refitted=refitted)
 
     def _decide(self, region: Region) -> tuple[Decision, float]:
         """The decision about a chunk, and the divergence of its final state against the chunk's own teacher."""
@@ -130,28 +136,30 @@ class _Loop:
         before = self._memory.tokens_seen - self._before.tokens_seen
         decision = self._decider.decide(region, self._share(before, region), measure)
         with self._clock() as measuring:
-            js = measure(decision.kept)  # costs nothing if the method has measured this very state
+            js = measure(
+                decision.kept, values=decision.values
+            )  # costs nothing if the method has measured this very state
         self._measuring += measuring()
+        self._earlier = decision
         return decision, js
 
     def _decide_as_a_whole(self) -> None:
         """Decide all chunks at once, then measure each with its own probes: the final against the whole memory."""
         whole, region = self._memory, self._whole_context()
         decision = self._decider.decide(region, self._share(0, region), Measure(region, self._progress.one))
-        layers = _select(region.chunk.layers, decision.kept)
-        self._memory = self._before.extend(layers, offset=whole.offset, tokens=region.chunk.tokens)
+        self._extend(self._before, decision, region.chunk)
         if all(index is None for index in decision.kept):
             return  # nothing was pruned, so every chunk stays at a divergence of 0
         with self._clock() as measuring:
             measured = [self._divergence(chunk.probes, whole) for chunk in self._inputs]
         self._measuring += measuring()
         self._chunks = [replace(chunk, js=js) for chunk, js in zip(self._chunks, measured, strict=True)]
-        self._chunks[-1] = replace(self._chunks[-1], layer_js=decision.layer_js, candidates=decision.candidates)
+        self._chunks[-1] = _with_decision(self._chunks[-1], decision)
 
     def _whole_context(self) -> Region:
         """All that came behind the memory before as one region, probed by the rows of all chunks."""
         pairs = zip(self._memory.layers, self._before.layers, strict=True)
-        layers = tuple(layer.after(before.length) for layer, before in pairs)
+        layers = tuple(layer.after(before) for layer, before in pairs)
         chunk = Chunk(layers, self._raw(), self._memory.offset, tuple(self._tail))
         return Region(self._backbone, chunk, self._before, Probes.joined([given.probes for given in self._inputs]))
 
@@ -160,7 +168,7 @@ class _Loop:
 
     def _share(self, before: int, region: Region) -> Share:
         tokens = region.chunk.tokens
-        return Share(before, tokens, self._total, min(self._decider.reserved, tokens))
+        return Share(before, tokens, self._total, min(self._decider.reserved, tokens), self._earlier)
 
     def _remember_tail(self, chunk: Chunk) -> None:
         wanted = self._decider.tail_tokens
@@ -202,8 +210,8 @@ class _Steps:
             self.one()
 
 
-def _select(layers: Sequence[MemoryLayer], kept: Kept) -> list[MemoryLayer]:
-    return [layer if index is None else layer.select(index) for layer, index in zip(layers, kept, strict=True)]
+def _with_decision(chunk: ChunkTrace, decision: Decision) -> ChunkTrace:
+    return replace(chunk, layer_js=decision.layer_js, candidates=decision.candidates, crossfit=decision.crossfit)
 
 
 def _without_embeddings(row: Row) -> Row:

@@ -19,6 +19,7 @@ class ChunkTrace:
     js: float  # nats, measured by the loop: the chunk's final state against its own teacher
     layer_js: tuple[float, ...] = ()  # nats per layer: the state after that layer's decision; empty where not searched
     candidates: tuple[Candidate, ...] = ()  # in the order tried
+    crossfit: float | None = None  # nats, on probes that values were not fitted on; None: they were not refitted
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Trace:
         index = self.memory.layers[layer].index.long()
         inside = (index >= start) & (index < start + tokens)
         kinds = self.raw.kinds[index[inside] - self.before]
-        heads = index.shape[0]
+        heads = len(self.memory.layers[layer].lengths)
         by_kind = {kind: (kinds == kind).sum().item() / heads for kind in TokenKind}
         return LayerCount(
             chunk,
@@ -98,7 +99,7 @@ class OwnContext:
     """A context that was condensed for one query alone. Tokens are cache entries per KV head."""
 
     tokens_full: int
-    tokens_kept_per_layer: list[int]
+    tokens_kept_per_layer: list[float]  # means over KV heads
     js: float  # nats, of the worst chunk
 
 

@@ -33,14 +33,16 @@ NEUTRAL: Mapping[str, object] = {
     "answer": "generate",
     "method.allocation.group": 1,
     "method.allocation.order": "top_down",
+    "method.refit._target_": "emloc.refit.none.NoRefit",
 }
 
-# The importance and the allocation that a method's name promises, as conf/method/ has them: whoever shows a run of
+# The stages that a method's name promises, as conf/method/ has them: whoever shows a run of
 # that method with others must say so.
 USUAL: Mapping[str, Mapping[str, str]] = {
     "emloc": {"importance": "answers", "allocation": "layer_search"},
     "emloc_video": {"importance": "answers", "allocation": "layer_search"},
     "snapkv": {"importance": "window", "allocation": "uniform"},
+    "emloc_plus": {"importance": "leave_one_out", "allocation": "water_filling", "refit": "values"},
     "pyramidkv": {"importance": "window", "allocation": "pyramid"},
 }
 
@@ -80,7 +82,9 @@ def _decisive(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         if value is None or (name in NEUTRAL and value == NEUTRAL[name]):
             continue
-        kept[key] = _decisive(value, f"{name}.") if isinstance(value, Mapping) else value
+        part = _decisive(value, f"{name}.") if isinstance(value, Mapping) else value
+        if part != {}:
+            kept[key] = part
     return kept
 
 

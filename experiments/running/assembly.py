@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from emloc.memory import Memory, MemoryLayer
+from emloc.memory import Memory
 from emloc.methods.base import Method
 from emloc.methods.trace import OwnContext, Trace
 from emloc.prompt import Demonstration
@@ -56,7 +56,7 @@ def context_size(memory: Memory, own: Sequence[OwnContext] = ()) -> ContextSize:
     full = fmean(context.tokens_full for context in own) if own else memory.tokens_seen
     layers = [context.tokens_kept_per_layer for context in own] or [memory.lengths]
     lengths = [fmean(column) for column in zip(*layers, strict=True)]
-    kept, entries = fmean(lengths), [_entry_bytes(layer) for layer in memory.layers]
+    kept, entries = fmean(lengths), [layer.entry_bytes for layer in memory.layers]
     return ContextSize(
         tokens_full=round(full),
         tokens_kept_mean=kept,
@@ -66,12 +66,6 @@ def context_size(memory: Memory, own: Sequence[OwnContext] = ()) -> ContextSize:
         bytes_kept=round(sum(length * size for length, size in zip(lengths, entries, strict=True))),
         per_query=bool(own),
     )
-
-
-def _entry_bytes(layer: MemoryLayer) -> int:
-    """Bytes of one token's keys and values, all KV heads."""
-    heads, _, size = layer.keys.shape
-    return 2 * heads * size * layer.keys.element_size()
 
 
 def divergence(outcome: Outcome, delta: float | None) -> Divergence:

@@ -49,9 +49,10 @@ def write_kept(path: Path, trace: Trace, watched: Watched, backbone: Backbone) -
 
 def _packed(trace: Trace) -> np.ndarray:
     layers, tokens = trace.memory.layers, trace.memory.tokens_seen
-    kept = np.zeros((len(layers), layers[0].index.shape[0], tokens), dtype=bool)
+    kept = np.zeros((len(layers), len(layers[0].lengths), tokens), dtype=bool)
     for number, layer in enumerate(layers):
-        np.put_along_axis(kept[number], layer.index.cpu().numpy().astype(np.int64), True, axis=-1)
+        for head, (_, _, index) in enumerate(layer.heads):
+            kept[number, head, index.cpu().numpy()] = True
     return np.packbits(kept[..., trace.before :], axis=-1)
 
 

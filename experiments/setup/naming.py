@@ -15,7 +15,7 @@ from experiments.records import names
 from experiments.setup.choices import load
 from experiments.setup.nodes import check_outline
 
-_AXES = ("importance", "allocation")
+_AXES = ("importance", "allocation", "refit")
 _LONGEST = 100  # characters of a sweep's name
 
 

@@ -60,7 +60,7 @@ def test_damaged_missing_and_foreign_files_are_refused(backbone: Backbone, memor
     with pytest.raises(UserError, match="there is no file"):
         Memory.load(tmp_path / "nowhere.safetensors", backbone)
     save_file({"weight": torch.zeros(2)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(UserError, match="of format emloc-memory-1"):
+    with pytest.raises(UserError, match="of format emloc-memory-2"):
         Memory.load(tmp_path / "foreign.safetensors", backbone)
 
 

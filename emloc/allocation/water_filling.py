@@ -1,0 +1,162 @@
+"""`water_filling`: one price for every token of every layer and KV head, as high as a limit on the divergence allows.
+
+Each KV head has a curve: what its output loses, weighted by what the head can do to the residual stream, against the
+share of tokens it keeps. At a price every head keeps the share that minimises loss + price x share, so tokens go where
+they are worth most, and heads keep different numbers. The mean share is searched on the measured divergence of the
+final state, a few trials instead of one per layer and ratio. The idea of marginal utility per head is LU-KV's
+(arXiv 2602.08585, measured offline); here the curves are of this very chunk, and the divergence sets the price.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor
+
+from emloc.allocation.base import Allocation, Candidate, Decision, Share
+from emloc.divergence import LN2
+from emloc.head_outputs import removal_curves
+from emloc.options import Count, Range
+from emloc.region import Measure
+
+# Shares of a region's tokens that a KV head can keep: close together where heads that matter little end up.
+SHARES = (0.007, 0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.11, 0.16, 0.22, 0.31, 0.42, 0.55, 1.0)
+_START = 0.15  # the mean share tried first, where no earlier chunk says better
+_NEAR = 0.8  # of delta: a divergence between this and delta is near enough
+_AIM = 0.9  # of delta
+_SLOPE = -2.0  # of log divergence over log share, before two trials tell
+_CLOSE = 1.05  # an accepted share this near to a refused one ends the search
+_STEP = 3.0  # a share changes at most by this factor from one trial to the next
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaterFilling(Allocation):
+    """Keep what is worth most anywhere in the model, as little in all as the model's own answers allow.
+
+    Parameters
+    ----------
+    delta
+        Limit on the Jensen-Shannon divergence (nats) between the probes' answers with the pruned and with the whole
+        region.
+    trials
+        How many mean shares are tried at most. The smallest within the limit is taken; if there is none, all is kept.
+    """
+
+    judged_as_refitted: ClassVar[bool] = True
+    delta: Annotated[float, Range(0, LN2, note="nats, at most ln 2")] = 0.005
+    trials: Count = 6
+
+    @property
+    def limit(self) -> float:
+        return self.delta
+
+    def limited(self, delta: float) -> "WaterFilling":
+        return replace(self, delta=delta)
+
+    def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
+        filling = _Filling.of(scores, measure)
+        tried: list[tuple[Candidate, list[tuple[Tensor, ...]]]] = []
+        mean: float | None = _start(share.earlier)
+        while mean is not None and len(tried) < self.trials:
+            kept, ratio = filling.kept(mean)
+            js = measure(kept)
+            tokens = round(ratio * share.tokens)
+            tried.append((Candidate(0, ratio, tokens, js, js <= self.delta), kept))
+            mean = _next([candidate for candidate, _ in tried], self.delta, least=filling.least)
+        measure.decided(len(scores))
+        accepted = [(candidate.ratio, kept) for candidate, kept in tried if candidate.accepted]
+        best = min(accepted, key=lambda pair: pair[0])[1] if accepted else [None] * len(scores)
+        return Decision(best, candidates=tuple(candidate for candidate, _ in tried))
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """The curves of all KV heads, and how their tokens are filled up to a mean share."""
+
+    losses: Tensor  # (L, H_kv, R) float64, falling along R
+    shares: Tensor  # (R,) float64, the shares as they are after rounding
+    counts: Sequence[int]  # (R,) tokens
+    orders: Sequence[Tensor]  # per layer (H_kv, N), the most important first
+
+    @classmethod
+    def of(cls, scores: Sequence[Tensor], measure: Measure) -> "_Filling":
+        region = measure.region
+        tokens = region.chunk.tokens
+        counts = sorted({max(1, round(share * tokens)) for share in SHARES})
+        orders = [score.argsort(dim=-1, descending=True, stable=True) for score in scores]
+        losses = []
+        for number, (observed, layer, order) in enumerate(
+            zip(region.observed, region.chunk.layers, orders, strict=True)
+        ):
+            curves = removal_curves(observed, layer.keys, layer.values, order, counts)
+            gain = region.backbone.head_gains(number) / region.probe.input_power(number)
+            losses.append(curves * gain[:, None])
+        # A larger set can lose more, as errors that cancelled no longer do; what it offers is the best so far.
+        falling = torch.stack(losses).double().cummin(dim=-1).values
+        shares = torch.tensor(counts, dtype=torch.float64, device=falling.device) / tokens
+        return cls(falling, shares, counts, orders)
+
+    @property
+    def least(self) -> float:
+        """The smallest mean share there is."""
+        return float(self.shares[0])
+
+    def kept(self, mean: float) -> tuple[list[tuple[Tensor, ...]], float]:
+        """The tokens that stay at a mean share, as many heads' steps come to, and the mean share they are."""
+        places = self._filled(mean)
+        kept = [
+            tuple(order[: self.counts[place]].sort().values for order, place in zip(heads, of_layer, strict=True))
+            for heads, of_layer in zip(self.orders, places.tolist(), strict=True)
+        ]
+        return kept, float(self.shares[places].mean())
+
+    def _filled(self, mean: float) -> Tensor:
+        """(L, H_kv) places in `counts`: the highest price whose mean share is at least `mean`, by bisection."""
+        low, high = 1e-12, 1e12
+        for _ in range(80):
+            price = math.sqrt(low * high)
+            if float(self.shares[self._at(price)].mean()) >= mean:
+                low = price
+            else:
+                high = price
+        return self._at(low)
+
+    def _at(self, price: float) -> Tensor:
+        return (self.losses + price * self.shares).argmin(dim=-1)
+
+
+def _start(earlier: Decision | None) -> float:
+    """The share that the chunk before ended with."""
+    taken = [trial.ratio for trial in earlier.candidates if trial.accepted] if earlier else []
+    return min(taken, default=_START)
+
+
+def _next(tried: Sequence[Candidate], delta: float, *, least: float) -> float | None:
+    """The mean share to try next, None if the last one is near enough or nothing smaller or larger is left."""
+    last = tried[-1]
+    if _NEAR * delta <= last.js <= delta or (last.accepted and last.ratio <= least):
+        return None
+    refused = max((trial.ratio for trial in tried if not trial.accepted), default=0.0)
+    accepted = min((trial.ratio for trial in tried if trial.accepted), default=1.0)
+    wanted = _secant(tried, _AIM * delta)
+    if accepted < _CLOSE * refused:
+        return None  # or even smaller than what was refused, where the divergence is not monotone
+    if refused and accepted < 1.0:  # stay well between the two
+        margin = (accepted / refused) ** 0.1
+        wanted = min(max(wanted, refused * margin), accepted / margin)
+    wanted = min(max(wanted, least), 1.0)
+    same = any(math.isclose(wanted, trial.ratio, rel_tol=0.01) for trial in tried)
+    return None if same or wanted >= 1.0 else wanted
+
+
+def _secant(tried: Sequence[Candidate], aim: float) -> float:
+    """Where a line through the last two trials, in logarithms, meets the divergence aimed at."""
+    points = [(math.log(trial.ratio), math.log(max(trial.js, 1e-12))) for trial in tried[-2:]]
+    slope = _SLOPE
+    if len(points) == 2 and points[0][0] != points[1][0]:
+        slope = min((points[1][1] - points[0][1]) / (points[1][0] - points[0][0]), -0.5)
+    step = (math.log(max(aim, 1e-12)) - points[-1][1]) / slope
+    limit = math.log(_STEP)
+    return math.exp(points[-1][0] + min(max(step, -limit), limit))

@@ -1,0 +1,1 @@
+"""How the values that stay make up for what was pruned: one file per way, `base` says what such a way is."""

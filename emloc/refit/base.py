@@ -1,0 +1,23 @@
+"""What a refit is: a decision with other values for the tokens that stay."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from emloc.allocation.base import Allocation, Decision, Share
+from emloc.options import check_options
+from emloc.region import Measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refit(ABC):
+    """Changes the values of what an allocation keeps."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @abstractmethod
+    def decide(self, allocation: Allocation, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
+        """The allocation's decision from scores (H_kv, N) per layer, with values in place of those that stay."""
