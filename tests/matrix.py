@@ -7,15 +7,19 @@ from emloc import (
     Allocation,
     Answers,
     EMLoC,
+    EMLoCPlus,
     EMLoCVideo,
     Importance,
     LayerSearch,
+    LeaveOneOut,
     Method,
     NoPruning,
     Pyramid,
     PyramidKV,
     SnapKV,
     Uniform,
+    Values,
+    WaterFilling,
     Window,
     ZeroShot,
 )
@@ -23,8 +27,13 @@ from emloc.allocation.base import Decision, Share
 from emloc.importance.base import Scope
 from emloc.region import Measure, Region
 
-IMPORTANCES: tuple[Importance, ...] = (Answers(), Window(window=8))
-ALLOCATIONS: tuple[Allocation, ...] = (Uniform(budget=0.4), Pyramid(budget=0.4), LayerSearch(delta=0.02))
+IMPORTANCES: tuple[Importance, ...] = (Answers(), LeaveOneOut(), Window(window=8))
+ALLOCATIONS: tuple[Allocation, ...] = (
+    Uniform(budget=0.4),
+    Pyramid(budget=0.4),
+    LayerSearch(delta=0.02),
+    WaterFilling(delta=0.02),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +59,10 @@ METHODS: tuple[Method, ...] = (
     EMLoC(allocation=LayerSearch(delta=0.02, order="bottom_up"), chunk_size=4),
     EMLoC(allocation=LayerSearch(delta=0.02, group=3), chunk_size=4),
     EMLoCVideo(chunk_size=4),
+    EMLoCPlus(delta=0.02, chunk_size=4),
+    EMLoCPlus(delta=0.02, chunk_size=4, refit=None),
+    Method(importance=Answers(), allocation=Uniform(budget=0.3), refit=Values(), chunk_size=4),
+    Method(importance=Window(window=8), allocation=WaterFilling(delta=0.05), refit=Values(), chunk_size=4),
     NoPruning(chunk_size=4),
     ZeroShot(chunk_size=4),
     SnapKV(importance=Window(window=8), allocation=Uniform(budget=0.4), chunk_size=4),

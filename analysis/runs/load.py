@@ -35,10 +35,10 @@ class Loaded:
         hundred times the value: "%" or none), higher_is_better; skipped (queries that could not be asked) and
         skip_reason (of the first); rule (that chose the demonstrations), prompt (fingerprints of the texts that
         questions are made with); tokens_full, tokens_kept (cache entries per KV head, mean over layers), compression,
-        bytes_full, bytes_kept; js_max (worst chunk), js_heldout, both in nats; agreement (share of
-        held-out queries answered as with the whole context); baseline_chance, baseline_majority (scores that need no
-        model); seconds_load, seconds_compress,
-        seconds_measure, seconds_query, queries_per_second, peak_memory_bytes, layer_forwards (of the compression) and
+        bytes_full, bytes_kept; js_max (worst chunk), js_heldout, js_total (demonstrations, at the end of the context),
+        all in nats; agreement (share of held-out queries answered as with the whole context); baseline_chance,
+        baseline_majority (scores that need no model); seconds_load, seconds_compress, seconds_measure, seconds_query,
+        queries_per_second, peak_memory_bytes, layer_forwards (of the compression) and
         measuring_forwards (that only measured its divergence); device, dtype; demonstrations_id, notes, run_id; path
         (of record.json, or FILE:LINE in a bundle), file (the record.json or the bundle), folder (the name of the run's
         folder). Unknown numbers are NaN.
@@ -180,6 +180,7 @@ def _cost(record: dict[str, Any]) -> dict[str, Any]:
         "bytes_kept": int(context["bytes_kept"]),
         "js_max": float(max(js["final_per_chunk"], default=math.nan)),
         "js_heldout": _number(js["heldout_mean"]),
+        "js_total": _number(js.get("total")),
         "agreement": _number(js.get("agreement")),
         **{f"baseline_{name}": _number(record.get("baselines", {}).get(name)) for name in BASELINES},
         **{f"seconds_{part}": float(seconds[part]) for part in ("load", "compress", "query")},

@@ -28,6 +28,8 @@ _NEAR = 0.8  # of delta: a divergence between this and delta is near enough
 _AIM = 0.9  # of delta
 _SLOPE = -2.0  # of log divergence over log share, before two trials tell
 _CLOSE = 1.05  # an accepted share this near to a refused one ends the search
+_MOST = 0.75  # above this share pruning is not worth its trial: all is kept
+_TINY = 1e-12  # in place of a divergence of 0, which has no logarithm
 _STEP = 3.0  # a share changes at most by this factor from one trial to the next
 
 
@@ -134,29 +136,44 @@ def _start(earlier: Decision | None) -> float:
 
 
 def _next(tried: Sequence[Candidate], delta: float, *, least: float) -> float | None:
-    """The mean share to try next, None if the last one is near enough or nothing smaller or larger is left."""
+    """The mean share to try next, None if the last one is near enough or nothing between or beyond is left."""
     last = tried[-1]
     if _NEAR * delta <= last.js <= delta or (last.accepted and last.ratio <= least):
         return None
-    refused = max((trial.ratio for trial in tried if not trial.accepted), default=0.0)
-    accepted = min((trial.ratio for trial in tried if trial.accepted), default=1.0)
-    wanted = _secant(tried, _AIM * delta)
-    if accepted < _CLOSE * refused:
+    below = max((trial for trial in tried if not trial.accepted), key=_ratio, default=None)
+    above = min((trial for trial in tried if trial.accepted), key=_ratio, default=None)
+    if below is None or above is None:
+        wanted = _beyond(tried, delta)
+    elif above.ratio < _CLOSE * below.ratio:
         return None  # or even smaller than what was refused, where the divergence is not monotone
-    if refused and accepted < 1.0:  # stay well between the two
-        margin = (accepted / refused) ** 0.1
-        wanted = min(max(wanted, refused * margin), accepted / margin)
-    wanted = min(max(wanted, least), 1.0)
-    same = any(math.isclose(wanted, trial.ratio, rel_tol=0.01) for trial in tried)
-    return None if same or wanted >= 1.0 else wanted
+    else:
+        wanted = _between(below, above, delta, halve=len(tried) > 2 and last.accepted == tried[-2].accepted)
+    wanted = min(max(wanted, least), _MOST)
+    return None if any(math.isclose(wanted, trial.ratio, rel_tol=0.01) for trial in tried) else wanted
 
 
-def _secant(tried: Sequence[Candidate], aim: float) -> float:
-    """Where a line through the last two trials, in logarithms, meets the divergence aimed at."""
-    points = [(math.log(trial.ratio), math.log(max(trial.js, 1e-12))) for trial in tried[-2:]]
+def _ratio(trial: Candidate) -> float:
+    return trial.ratio
+
+
+def _beyond(tried: Sequence[Candidate], delta: float) -> float:
+    """All trials are on one side: on along the line through the last two, in logarithms, but no giant step."""
     slope = _SLOPE
-    if len(points) == 2 and points[0][0] != points[1][0]:
-        slope = min((points[1][1] - points[0][1]) / (points[1][0] - points[0][0]), -0.5)
-    step = (math.log(max(aim, 1e-12)) - points[-1][1]) / slope
-    limit = math.log(_STEP)
-    return math.exp(points[-1][0] + min(max(step, -limit), limit))
+    if len(tried) > 1 and tried[-1].ratio != tried[-2].ratio:
+        slope = min(_slope(tried[-2], tried[-1]), -0.5)
+    step = math.log(max(_AIM * delta, _TINY) / max(tried[-1].js, _TINY)) / slope
+    return tried[-1].ratio * math.exp(min(max(step, -math.log(_STEP)), math.log(_STEP)))
+
+
+def _between(below: Candidate, above: Candidate, delta: float, *, halve: bool) -> float:
+    """Where the line through a refused and an accepted trial meets the aim, well inside; or half-way (logarithms)."""
+    if halve:  # the line has led to the same side twice, as it does in front of a step
+        return math.sqrt(below.ratio * above.ratio)
+    step = math.log(max(_AIM * delta, _TINY) / max(below.js, _TINY)) / min(_slope(below, above), -_TINY)
+    margin = (above.ratio / below.ratio) ** 0.1
+    return min(max(below.ratio * math.exp(step), below.ratio * margin), above.ratio / margin)
+
+
+def _slope(one: Candidate, other: Candidate) -> float:
+    """Of log divergence over log share."""
+    return math.log(max(other.js, _TINY) / max(one.js, _TINY)) / math.log(other.ratio / one.ratio)

@@ -101,6 +101,9 @@ class Divergence:
     `final_per_chunk`: where queries have contexts of their own, of the worst chunk of each. `heldout_mean`: on queries
     that decided nothing, against the whole context; `heldout_per_layer`: with only the layers from each layer up
     pruned, the first is the lowest. `agreement`: the share of these queries whose answer is that of the whole context.
+    `total`: on the demonstrations themselves, asked at the end of the context, against the whole context: what the
+    chunks' divergences, each against its own teacher, add up to. `crossfit_per_chunk`, where values were refitted: on
+    demonstrations left out of the fit; None for a chunk whose values stayed the model's own.
     """
 
     delta: float | None
@@ -109,6 +112,8 @@ class Divergence:
     heldout_per_layer: list[float] | None = None
     heldout_queries: int | None = None  # None also in records made before it was counted
     agreement: float | None = None
+    crossfit_per_chunk: list[float | None] | None = None
+    total: float | None = None
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,10 @@ def divergence(outcome: Outcome, delta: float | None) -> Divergence:
     """What the answers' divergence is, and what the method's limit was."""
     found = outcome.heldout
     final = [chunk.js for chunk in outcome.answered.own_contexts or outcome.trace.chunks]
+    crossfit = [chunk.crossfit for chunk in outcome.trace.chunks] if outcome.trace.memory.refitted else None
     if found is None:
-        return Divergence(delta, final, None)
-    return Divergence(delta, final, found.mean, found.per_layer, found.queries, found.agreement)
+        return Divergence(delta, final, None, crossfit_per_chunk=crossfit)
+    return Divergence(delta, final, found.mean, found.per_layer, found.queries, found.agreement, crossfit, found.total)
 
 
 def seconds(outcome: Outcome) -> Seconds:
@@ -98,7 +99,15 @@ def notes(method: Method, outcome: Outcome, origin: str | None = None) -> list[s
     kept_all = memory.tokens_seen == memory.mean_length
     found = ["nothing was pruned: the method kept every token of the context"] if may_prune and kept_all else []
     found += [f"the weights are {origin}"] if origin else []
+    found += _refitted(outcome.trace)
     if skipped:
         total = len(skipped) + len(outcome.answered.predictions)
         found.append(f"{len(skipped)} of {total} queries could not be asked and count nowhere (see skipped)")
     return found
+
+
+def _refitted(trace: Trace) -> list[str]:
+    if not trace.memory.refitted:
+        return []
+    chunks = sum(chunk.crossfit is not None for chunk in trace.chunks)
+    return [f"values of {chunks} of {len(trace.chunks)} chunks were refitted: they are no longer the model's own"]

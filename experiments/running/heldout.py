@@ -9,7 +9,7 @@ import torch
 from emloc.backbones.base import Backbone
 from emloc.memory import Memory
 from emloc.passes import layer_divergences, rows_divergence
-from emloc.prompt import Demonstration
+from emloc.rows import Row
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,19 @@ class HeldOut:
 
     `mean`: JS divergence (nats) at the answer positions. `per_layer`: the same with only the layers from each layer up
     pruned, the first is `mean`; None if it was not asked for. `agreement`: the share of queries that get the same
-    answer.
+    answer. `total`: JS divergence (nats) of the demonstrations themselves, asked behind the context as queries are.
     """
 
     queries: int
     mean: float
+    total: float
     per_layer: list[float] | None
     agreement: float
 
 
 @torch.inference_mode()
 def heldout_divergence(
-    backbone: Backbone, solved: Sequence[Demonstration], full: Memory, pruned: Memory, *, batch_size: int, layers: bool
+    backbone: Backbone, solved: Sequence[Row], full: Memory, pruned: Memory, *, batch_size: int, layers: bool
 ) -> list[float]:
     """Mean JS divergence (nats) at the answer positions of solved queries, over the full against the pruned memory.
 
@@ -38,7 +39,7 @@ def heldout_divergence(
     """
     weights, found = [], []
     for start in range(0, len(solved), batch_size):
-        rows = backbone.encode(solved[start : start + batch_size])
+        rows = solved[start : start + batch_size]
         weights.append(sum(int(row.answers.sum()) for row in rows))
         by_layer = layer_divergences(backbone, rows, full, pruned) if layers else []
         found.append(by_layer or [rows_divergence(backbone, rows, full, pruned)])

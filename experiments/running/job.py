@@ -201,14 +201,15 @@ class Job:
             return None
         full = NoPruning(chunk_size=self.method.chunk_size).trace_rows(self.backbone, rows).memory
         queries = spread_out(self.dataset.samples(), settings.heldout_js)
-        solved = [self.dataset.solved(sample, code=self.code) for sample in queries]
+        solved = self.backbone.encode([self.dataset.solved(sample, code=self.code) for sample in queries])
         size, layers = settings.batch_size, settings.heldout_layers
         js = heldout_divergence(self.backbone, solved, full, memory, batch_size=size, layers=layers)
+        (total,) = heldout_divergence(self.backbone, rows, full, memory, batch_size=size, layers=False)
         answers = [
             [reply.text for at in range(0, len(queries), size) for reply in asked.replies(queries[at : at + size])]
             for asked in (self._evaluation(full), self._evaluation(memory))
         ]
-        return HeldOut(len(queries), js[0], js if layers else None, agreement(*answers))
+        return HeldOut(len(queries), js[0], total, js if layers else None, agreement(*answers))
 
     def _record(self, config: DictConfig, inputs: Mapping[str, str], outcome: Outcome) -> Record:
         times = seconds(outcome)

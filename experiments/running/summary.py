@@ -37,6 +37,8 @@ def _divergence(js: Divergence, chunks: str) -> str:
     parts = []
     if js.final_per_chunk:
         parts.append(f"{_nats(max(js.final_per_chunk))} in the worst of {len(js.final_per_chunk)} {chunks}")
+    if any(js.crossfit_per_chunk or []):
+        parts.append(f"{_nats(max(filter(None, js.crossfit_per_chunk or [])))} on demonstrations left out of the fit")
     if js.delta is not None:
         parts.append(f"limit {js.delta:g}")
     if js.heldout_mean is not None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emloc.attention import KeyValues, attend, kernel_for, plain_kernel
+from emloc.attention import KeyValues, attend, attend_with_lse, kernel_for, plain_kernel
 
 BATCH, HEADS, KV_HEADS, LENGTH, DIM = 3, 4, 2, 7, 16
 SCALING = DIM**-0.5
@@ -37,6 +37,32 @@ def test_causal_rows_over_memory(lengths: tuple[int, ...]) -> None:
     ours = attend(q, k, v, scaling=SCALING, shared=shared)
     assert ours.shape == (BATCH, LENGTH, HEADS, DIM)
     torch.testing.assert_close(ours, whole_softmax(q, k, v, shared, causal), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [(5, 2), (0, 9), (1100, 3), (0, 0)])
+def test_kv_heads_with_different_numbers_of_entries(counts: tuple[int, ...]) -> None:
+    """Packed, head after head, against every KV head by itself, next to a part whose heads have equally many."""
+    q, k, v = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
+    equal, total = memory_of(4)[0], sum(counts)
+    packed = KeyValues(drawn(total, DIM), drawn(total, DIM) + 1, counts)
+    ours = attend(q, k, v, scaling=SCALING, shared=[equal, packed])
+    causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril().expand(BATCH, -1, -1)
+    groups = HEADS // KV_HEADS
+    for head, (keys, values) in enumerate(zip(packed.keys.split(counts), packed.values.split(counts), strict=True)):
+        everywhere = KeyValues(*(part.expand(KV_HEADS, -1, -1) for part in (keys, values)))
+        expected = whole_softmax(q, k, v, [equal, everywhere], causal)
+        mine = slice(head * groups, (head + 1) * groups)
+        torch.testing.assert_close(ours[:, :, mine], expected[:, :, mine], atol=1e-5, rtol=1e-5)
+
+
+def test_the_log_sum_exp_turns_logits_into_weights() -> None:
+    q, k, v = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
+    (shared,) = memory_of(6)
+    _, lse = attend_with_lse(q, k, v, scaling=SCALING, shared=[shared])
+    past = q @ shared.keys.repeat_interleave(HEADS // KV_HEADS, 0).transpose(-1, -2) * SCALING
+    own = q @ k.repeat_interleave(HEADS // KV_HEADS, 1).transpose(-1, -2) * SCALING
+    own = own.masked_fill(~torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril(), -torch.inf)
+    torch.testing.assert_close(lse, torch.cat([past, own], -1).logsumexp(-1), atol=1e-5, rtol=1e-5)
 
 
 def test_decoding_step_under_a_mask() -> None:

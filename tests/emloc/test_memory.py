@@ -77,3 +77,53 @@ def test_a_flipped_bit_in_the_tensors_is_noticed(backbone: Backbone, memory: Mem
     path.write_bytes(bytes(content))
     with pytest.raises(UserError, match="damaged"):
         Memory.load(path, backbone)
+
+
+def ragged(memory: Memory) -> Memory:
+    """The first entries of every KV head of the upper two layers, of the first head one fewer."""
+    keep = [tuple(torch.arange(2 + head) for head in range(len(layer.lengths))) for layer in memory.layers[2:]]
+    return memory.select([None, None, *keep])
+
+
+def test_heads_of_different_lengths_are_packed_and_kept_apart(memory: Memory) -> None:
+    small = ragged(memory)
+    assert [layer.counts for layer in small.layers[:2]] == [None, None]
+    assert small.lengths[2:] == [2.5, 2.5]
+    for layer, whole in zip(small.layers[2:], memory.layers[2:], strict=True):
+        assert layer.counts == (2, 3)
+        for (keys, values, index), of in zip(layer.heads, whole.heads, strict=True):
+            assert torch.equal(keys, of[0][: len(keys)])
+            assert torch.equal(values, of[1][: len(keys)])
+            assert torch.equal(index, of[2][: len(keys)])
+    assert small.nbytes == sum(small.lengths) * 2 * 16 * 4 * 2
+    assert small.layers[3].entry_bytes == 2 * 16 * 4 * 2
+
+
+def test_layers_grow_and_are_taken_apart_head_by_head(memory: Memory) -> None:
+    uneven, even = ragged(memory).layers[3], memory.layers[3]
+    grown = uneven.append(even)
+    assert grown.lengths == tuple(n + even.lengths[0] for n in uneven.lengths)
+    back = grown.after(uneven)
+    assert back.counts is None, "equally many again"
+    assert torch.equal(back.keys, even.keys)
+    assert torch.equal(back.index, even.index)
+    none_of_it = tuple(torch.arange(0) for _ in even.lengths)
+    assert even.select(none_of_it).append(uneven).lengths == uneven.lengths
+
+
+def test_a_memory_with_uneven_heads_is_saved_answers_and_is_no_cache_of_transformers(
+    backbone: Backbone, memory: Memory, tmp_path: Path
+) -> None:
+    small = ragged(memory)
+    small.save(tmp_path / "task.safetensors")
+    loaded = Memory.load(tmp_path / "task.safetensors", backbone)
+    assert [layer.counts for layer in loaded.layers] == [layer.counts for layer in small.layers]
+    asked = queries(6)
+    answers = backbone.answer(asked, small, max_new_tokens=5)
+    assert backbone.answer(asked, loaded, max_new_tokens=5) == answers
+    assert answers == [
+        backbone.decode(backbone.generate(query, small, max_new_tokens=5)[0].tolist()) for query in asked
+    ]
+    assert answers != backbone.answer(asked, memory, max_new_tokens=5)
+    with pytest.raises(UserError, match=r"heads have equally many entries.*backbone\.generate"):
+        small.to_cache()

@@ -53,11 +53,10 @@ def test_memory_holds_raw_entries_in_context_order(method: Method, backbone: Bac
     assert memory.offset == (full.offset if memory.tokens_seen else 0)
     assert len(result.raw) == len(result.owners) == memory.tokens_seen
     for layer, whole in zip(memory.layers, full.layers, strict=True):
-        index = layer.index.long()
-        assert torch.equal(index, index.sort(-1).values)
-        assert (index.diff(dim=-1) > 0).all(), "no token twice"
-        if method.scope == "context" or method.name == "none":  # entries are those of one prefill over everything
-            torch.testing.assert_close(layer.keys, whole.keys.gather(1, index[..., None].expand_as(layer.keys)))
+        for head, (keys, _, index) in enumerate(layer.heads):
+            assert (index.diff() > 0).all(), "in order, and no token twice"
+            if method.scope == "context" or method.name == "none":  # entries are those of one prefill over everything
+                torch.testing.assert_close(keys, whole.keys[head][index.long()])
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -147,10 +146,14 @@ def recomputed(backbone: Backbone, result: Trace, number: int, *, whole: bool) -
 
 def up_to(memory: Memory, tokens: int, *, offset: int) -> Memory:
     """What a memory held when it had seen so many tokens."""
-    counts = [int((layer.index[0] < tokens).sum()) for layer in memory.layers]
     layers = tuple(
-        MemoryLayer(layer.keys[:, :count], layer.values[:, :count], layer.index[:, :count])
-        for layer, count in zip(memory.layers, counts, strict=True)
+        MemoryLayer.of_heads(
+            [
+                (keys[index < tokens], values[index < tokens], index[index < tokens])
+                for keys, values, index in layer.heads
+            ]
+        )
+        for layer in memory.layers
     )
     return Memory(layers, offset, tokens, memory.fingerprint)
 

@@ -33,6 +33,7 @@ def test_record_has_the_keys_of_the_contract(tmp_path: Path) -> None:
     }  # fmt: skip
     assert set(stored["js"]) == {
         "delta", "final_per_chunk", "heldout_mean", "heldout_per_layer", "heldout_queries", "agreement",
+        "crossfit_per_chunk", "total",
     }  # fmt: skip
     assert set(stored["seconds"]) == {"load", "compress", "query", "measure"}
 
