@@ -27,8 +27,8 @@ class Reader(Protocol):
         """Identifies the weights."""
 
     @property
-    def device(self) -> torch.device:
-        """Where the memory goes."""
+    def layer_devices(self) -> Sequence[torch.device]:
+        """Where each layer of the memory goes."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -60,6 +60,7 @@ class MemoryLayer:
 
     def select(self, kept: Tensor) -> "MemoryLayer":
         """Keep entries `kept` (H_kv, K) of every KV head."""
+        kept = kept.to(self.keys.device)
         entries = kept[..., None].expand(-1, -1, self.keys.shape[-1])
         return MemoryLayer(self.keys.gather(1, entries), self.values.gather(1, entries), self.index.gather(1, kept))
 
@@ -165,8 +166,9 @@ class Memory:
 
 
 def _layer(tensors: dict[str, Tensor], number: int, backbone: Reader) -> MemoryLayer:
-    keys, values = (tensors[f"{name}.{number}"].to(backbone.device, backbone.dtype) for name in ("keys", "values"))
-    return MemoryLayer(keys, values, tensors[f"index.{number}"].to(backbone.device))
+    device = backbone.layer_devices[number]
+    keys, values = (tensors[f"{name}.{number}"].to(device, backbone.dtype) for name in ("keys", "values"))
+    return MemoryLayer(keys, values, tensors[f"index.{number}"].to(device))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

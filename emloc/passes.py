@@ -37,12 +37,12 @@ def prefill(backbone: Backbone, row: Row, memory: Memory, *, tail: int = 0) -> C
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         taken.append((k[0], v[0]))
         queries.append(q[0, :, max(0, q.shape[2] - tail) :].clone() if tail else q[0, :, :0])
-        return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
+        return attend(q, k, v, scaling=scaling, attn=backbone.attn, shared=[memory.layers[layer].key_values])
 
     added = None if row.added is None else row.added[:, None]
     backbone.run_layers(row.embeds[None], row.positions[:, None] + memory.offset, attention, added=added)
     index = torch.arange(len(row), dtype=torch.int32, device=row.ids.device) + memory.tokens_seen
-    layers = tuple(MemoryLayer(k, v, index.expand(k.shape[0], -1)) for k, v in taken)
+    layers = tuple(MemoryLayer(k, v, index.to(k.device).expand(k.shape[0], -1)) for k, v in taken)
     return Chunk(layers, row, memory.offset + row.span, tuple(queries))
 
 
@@ -51,14 +51,14 @@ def run_rows(backbone: Backbone, batch: RowBatch, memory: Memory, *, inputs: lis
 
     `inputs` collects the input (B, T, C) of every layer.
     """
-    return backbone.run_layers(batch.embeds, batch.positions, _over(memory), inputs=inputs, added=batch.added)
+    return backbone.run_layers(batch.embeds, batch.positions, _over(backbone, memory), inputs=inputs, added=batch.added)
 
 
-def _over(memory: Memory) -> LayerAttention:
+def _over(backbone: Backbone, memory: Memory) -> LayerAttention:
     """Attention of rows over a memory and themselves."""
 
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-        return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
+        return attend(q, k, v, scaling=scaling, attn=backbone.attn, shared=[memory.layers[layer].key_values])
 
     return attention
 
@@ -86,7 +86,7 @@ def layer_divergences(backbone: Backbone, rows: Sequence[Row], full: Memory, pru
     reference = backbone.logits(run_rows(backbone, batch, full, inputs=inputs)[batch.answers])
     found = []
     for start, hidden in enumerate(inputs):
-        last = backbone.run_layers(hidden, batch.positions, _over(pruned), start=start, added=batch.added)
+        last = backbone.run_layers(hidden, batch.positions, _over(backbone, pruned), start=start, added=batch.added)
         found.append(js_divergence(reference, backbone.logits(last[batch.answers])).item())
     return found
 
@@ -136,7 +136,14 @@ class Probe:
         """
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-            return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, kept[layer]])
+            return attend(
+                q,
+                k,
+                v,
+                scaling=scaling,
+                attn=self._backbone.attn,
+                shared=[self._memory.layers[layer].key_values, kept[layer]],
+            )
 
         batch = self._batch
         return self._logits(
@@ -155,10 +162,18 @@ class Probe:
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
             at = self._at[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1])
             mass = chunk_attention(
-                q.gather(2, at), k, chunk[layer].keys, visible=visible, counted=self._counted, scaling=scaling
+                q.gather(2, at.to(q.device)), k, chunk[layer].keys,
+                visible=visible.to(q.device), counted=self._counted.to(q.device), scaling=scaling,
+            )  # fmt: skip
+            self.attention.append(mass.to(self._at.device))  # of all layers in one place, to be compared
+            return attend(
+                q,
+                k,
+                v,
+                scaling=scaling,
+                attn=self._backbone.attn,
+                shared=[self._memory.layers[layer].key_values, chunk[layer]],
             )
-            self.attention.append(mass)
-            return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, chunk[layer]])
 
         batch = self._batch
         return self._logits(

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 # How a result is computed and where it goes, not what it is.
-_HOW = {"hydra", "logger", "device", "batch_size", "force", "save_memory", "save_kept", "on_error"}
+_HOW = {
+    "hydra", "logger", "device", "model.device_map", "attn", "batch_size", "force", "save_memory", "save_kept",
+    "on_error",
+}  # fmt: skip
 # These count through the component that reads them: a method without a limit gives the same result, and has the same
 # folder, at every delta.
 _SHARED = {"chunk_size", "delta", "ratios", "budget", "demonstrations", "scoring"}
@@ -23,6 +26,7 @@ NEUTRAL: Mapping[str, object] = {
     "heldout_js": 0,
     "method.allocation.group": 1,
     "method.allocation.order": "top_down",
+    "model.trust_remote_code": False,
 }
 
 # The importance and the allocation that a method's name promises, as conf/method/ has them: whoever shows a run of
@@ -68,7 +72,7 @@ def _decisive(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     kept = {}
     for key, value in node.items():
         name = f"{prefix}{key}"
-        if value is None or (name in NEUTRAL and value == NEUTRAL[name]):
+        if value is None or name in NOT_IDENTITY or (name in NEUTRAL and value == NEUTRAL[name]):
             continue
         kept[key] = _decisive(value, f"{name}.") if isinstance(value, Mapping) else value
     return kept

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emloc.attention import KeyValues, attend, kernel_for, plain_kernel
+from emloc.attention import KeyValues, attend, choose_kernel, plain_kernel
 
 BATCH, HEADS, KV_HEADS, LENGTH, DIM = 3, 4, 2, 7, 16
 SCALING = DIM**-0.5
@@ -34,7 +34,7 @@ def test_causal_rows_over_memory(lengths: tuple[int, ...]) -> None:
     q, k, v = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
     shared = memory_of(*lengths)
     causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril().expand(BATCH, -1, -1)
-    ours = attend(q, k, v, scaling=SCALING, shared=shared)
+    ours = attend(q, k, v, scaling=SCALING, attn="auto", shared=shared)
     assert ours.shape == (BATCH, LENGTH, HEADS, DIM)
     torch.testing.assert_close(ours, whole_softmax(q, k, v, shared, causal), atol=1e-5, rtol=1e-5)
 
@@ -43,14 +43,14 @@ def test_decoding_step_under_a_mask() -> None:
     q, k, v = drawn(BATCH, HEADS, 1, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
     shared = memory_of(11)
     mask = torch.arange(LENGTH) < torch.tensor([7, 3, 1])[:, None, None]
-    ours = attend(q, k, v, scaling=SCALING, shared=shared, own_mask=mask)
+    ours = attend(q, k, v, scaling=SCALING, attn="auto", shared=shared, own_mask=mask)
     torch.testing.assert_close(ours, whole_softmax(q, k, v, shared, mask), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_fused_kernel_is_used_and_equals_the_plain_one(causal: bool, dtype: torch.dtype) -> None:
-    kernel = kernel_for("cpu", dtype)
+    kernel = choose_kernel("cpu", dtype).kernel
     assert kernel is not plain_kernel
     q, k, v = (drawn(1, 2, 1500, DIM).to(dtype) for _ in range(3))
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
