@@ -197,6 +197,11 @@ def _attempt(source: str | Path, load: Any) -> Any:
     except UserError:
         raise
     except _PROBLEMS as error:
+        if "`trust_remote_code=True`" in str(error):
+            raise UserError(
+                f"Expected trust_remote_code=true for {source}, which comes with program code of its own, but got "
+                "false; read that code first, then set it."
+            ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"Expected a complete checkpoint, a folder or a name on the Hub, but {source} cannot be loaded ({first})."

@@ -136,14 +136,8 @@ class Probe:
         """
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-            return attend(
-                q,
-                k,
-                v,
-                scaling=scaling,
-                attn=self._backbone.attn,
-                shared=[self._memory.layers[layer].key_values, kept[layer]],
-            )
+            shared = [self._memory.layers[layer].key_values, kept[layer]]
+            return attend(q, k, v, scaling=scaling, attn=self._backbone.attn, shared=shared)
 
         batch = self._batch
         return self._logits(
@@ -166,14 +160,8 @@ class Probe:
                 visible=visible.to(q.device), counted=self._counted.to(q.device), scaling=scaling,
             )  # fmt: skip
             self.attention.append(mass.to(self._at.device))  # of all layers in one place, to be compared
-            return attend(
-                q,
-                k,
-                v,
-                scaling=scaling,
-                attn=self._backbone.attn,
-                shared=[self._memory.layers[layer].key_values, chunk[layer]],
-            )
+            shared = [self._memory.layers[layer].key_values, chunk[layer]]
+            return attend(q, k, v, scaling=scaling, attn=self._backbone.attn, shared=shared)
 
         batch = self._batch
         return self._logits(

@@ -1,9 +1,9 @@
 """The oldest and the newest transformers that this works with: `python -m tests.transformers_window [VERSION ...]`.
 
-Each version gets a fresh environment in which pip chooses everything else by pyproject.toml: the tests of the model
-families and a default run have to pass there. It takes some minutes and 2 GB of disk per version; environments are
-removed again, unless `--keep FOLDER` names a place for them. Without versions: the oldest that pyproject.toml allows
-and the newest that there is.
+Each version gets a fresh environment with the packages of constraints.txt, except those whose versions transformers
+dictates: the tests of the model families and a default run have to pass there. That takes some minutes and 2 GB of
+disk per version; environments are removed again, unless `--keep FOLDER` names a place for them. Without versions:
+the oldest that pyproject.toml allows and the newest that there is.
 """
 
 import argparse
@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = ("tests/emloc/backbones", "tests/emloc/test_backbone.py", "tests/emloc/test_loading.py")
 PACKAGES = ("pytest>=8,<10", "av>=17", "accelerate>=1.10")  # what these tests need besides the base dependencies
 NEWEST = "newest"
+_ITS_OWN = re.compile(r"(transformers|huggingface.hub|tokenizers|safetensors)==", re.IGNORECASE)
 
 
 def oldest() -> str:
@@ -37,10 +38,14 @@ def requirement(version: str) -> str:
 
 def passes(version: str, folder: Path) -> bool:
     """Build an environment in `folder` and try everything in it; prints what is run and what comes of it."""
-    python = folder / "bin" / "python"
+    python, pins = folder / "bin" / "python", folder / "constraints.txt"
+    folder.mkdir(parents=True)
+    pins.write_text(
+        "\n".join(line for line in (ROOT / "constraints.txt").read_text().splitlines() if not _ITS_OWN.match(line))
+    )
     commands: Sequence[Sequence[str | Path]] = (
         (sys.executable, "-m", "venv", folder),
-        (python, "-m", "pip", "install", "-q", "-e", ROOT, requirement(version), *PACKAGES),
+        (python, "-m", "pip", "install", "-q", "-c", pins, "-e", ROOT, requirement(version), *PACKAGES),
         (
             python,
             "-c",

@@ -61,8 +61,14 @@ class Backbone(Decoder):
         """Tokenizer and image processor of a checkpoint; UserError if it has no tokenizer."""
         # Composed here: AutoProcessor wants torchvision, for video.
         where = options.where
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=options.trust_remote_code, **where)
-        if not tokenizer("a", add_special_tokens=False).input_ids:  # transformers makes an empty one without a word
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=options.trust_remote_code, **where)
+        except ValueError as error:
+            if "backend tokenizer" not in str(error):
+                raise
+            tokenizer = None
+        # Without its files transformers finds no class for some families, and for others makes an empty one.
+        if tokenizer is None or not tokenizer("a", add_special_tokens=False).input_ids:
             raise UserError(
                 f"Expected a complete checkpoint, but {source} has no tokenizer (tokenizer.json); download it again."
             )

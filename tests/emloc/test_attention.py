@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from emloc import UserError, attention
 from emloc.attention import KeyValues, attend, choose_kernel, plain_kernel
 
 BATCH, HEADS, KV_HEADS, LENGTH, DIM = 3, 4, 2, 7, 16
@@ -56,6 +57,37 @@ def test_the_fused_kernel_is_used_and_equals_the_plain_one(causal: bool, dtype: 
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     for fused, plain in zip(kernel(q, k, v, causal, SCALING), plain_kernel(q, k, v, causal, SCALING), strict=True):
         torch.testing.assert_close(fused.float(), plain.float(), atol=tolerance, rtol=tolerance)
+
+
+def test_a_run_says_which_kernel_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose = choose_kernel.__wrapped__  # what it finds here is cached
+    fused = choose("cpu", torch.float32)
+    assert fused.why == "fused CPU kernel (reproduces the plain formula here)"
+    assert choose("cpu", torch.float32, "fused") == fused
+    assert choose("cpu", torch.float32, "plain") == (plain_kernel, "plain kernel (asked for by attn=plain)")
+    assert choose("mps", torch.float32) == (plain_kernel, "plain kernel (there is no fused kernel for mps)")
+    with pytest.raises(
+        UserError, match=r"^Expected attn to be auto or plain, as there is no fused kernel for mps, but"
+    ):
+        choose("mps", torch.float32, "fused")
+    monkeypatch.setattr(attention, "_agrees", lambda *_: False)
+    with pytest.warns(UserWarning, match="Attention is plain, as the fused kernel of cpu fails here with float32"):
+        assert choose("cpu", torch.float32).kernel is plain_kernel
+    with pytest.raises(UserError, match="as the fused kernel of cpu fails here with float32, but got attn=fused"):
+        choose("cpu", torch.float32, "fused")
+
+
+def test_the_kernel_that_is_asked_for_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
+    called: list[str] = []
+    for name in ("_fused_cpu", "plain_kernel"):
+        real = getattr(attention, name)
+        monkeypatch.setattr(attention, name, lambda *given, n=name, f=real: (called.append(n), f(*given))[1])
+    monkeypatch.setattr(attention, "choose_kernel", choose_kernel.__wrapped__)
+    monkeypatch.setattr(attention, "_agrees", lambda *_: True)
+    attend(q, k, v, scaling=SCALING, attn="plain", shared=memory_of(5))
+    attend(q, k, v, scaling=SCALING, attn="fused", shared=memory_of(5))
+    assert called == ["plain_kernel"] * 2 + ["_fused_cpu"] * 2
 
 
 @pytest.mark.parametrize("causal", [True, False])
