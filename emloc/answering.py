@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from emloc.attention import LayerAttention, attend
+from emloc.attention import Attn, LayerAttention, attend
 from emloc.memory import Memory
 from emloc.prompt import Demonstration, Query
 from emloc.rows import Row, RowBatch, concatenate
@@ -14,6 +14,8 @@ from emloc.rows import Row, RowBatch, concatenate
 
 class Answerer(Protocol):
     """What answering needs of a model (every `Backbone` has it)."""
+
+    attn: Attn
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -109,7 +111,9 @@ class QueryRun:
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
             self._own.append((k, v))
-            return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values])
+            return attend(
+                q, k, v, scaling=scaling, attn=self._backbone.attn, shared=[self._memory.layers[layer].key_values]
+            )
 
         batch = self._batch
         return batch.last(self._backbone.run_layers(batch.embeds, batch.positions, attention, added=batch.added))
@@ -123,7 +127,7 @@ class QueryRun:
             own = tuple(torch.cat(pair, dim=2) for pair in zip(self._own[layer], (k, v), strict=True))
             self._own[layer] = (own[0], own[1])
             shared = [self._memory.layers[layer].key_values]
-            return attend(q, *self._own[layer], scaling=scaling, shared=shared, own_mask=mask)
+            return attend(q, *self._own[layer], scaling=scaling, attn=self._backbone.attn, shared=shared, own_mask=mask)
 
         embeds = self._backbone.embed(tokens)[:, None]
         positions = self._next[None, :, None].expand(self._batch.positions.shape[0], -1, 1)
@@ -139,7 +143,7 @@ class QueryRun:
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
             keys, values = (torch.cat(pair, dim=2) for pair in zip(self._own[layer], (k, v), strict=True))
             shared = [self._memory.layers[layer].key_values]
-            return attend(q, keys, values, scaling=scaling, shared=shared, own_mask=mask)
+            return attend(q, keys, values, scaling=scaling, attn=self._backbone.attn, shared=shared, own_mask=mask)
 
         steps = self._next[:, None] + torch.arange(count, device=tokens.device)
         positions = steps.expand(self._batch.positions.shape[0], -1, -1)

@@ -9,14 +9,17 @@ No attention map over the memory is ever stored.
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from emloc.errors import UserError
+
 # (layer number, queries (B, H_q, T, D), keys (B, H_kv, T, D), values, scaling) -> (B, T, H_q, D)
 LayerAttention = Callable[[int, Tensor, Tensor, Tensor, float], Tensor]
 Kernel = Callable[[Tensor, Tensor, Tensor, bool, float], tuple[Tensor, Tensor]]
+Attn = Literal["auto", "fused", "plain"]  # the fastest kernel that is right; it or an error; any device's
 _BLOCK = 1024  # keys per block of the plain kernel: bounds its largest temporary
 
 
@@ -43,15 +46,16 @@ def attend(
     values: Tensor,  # (B, H_kv, T, D)
     *,
     scaling: float,
+    attn: Attn,
     shared: Sequence[KeyValues] = (),
     own_mask: Tensor | None = None,  # (B, N, T) bool, True = visible
 ) -> Tensor:
     """Attend to every entry of `shared` and to the row's own tokens; returns (B, N, H_q, D).
 
     Without `own_mask` the own part is causal with N == T (rows padded on the right need no mask: a real token never
-    sees the padding behind it). One softmax spans all parts.
+    sees the padding behind it). One softmax spans all parts. `attn` says which kernel is used; see `choose_kernel`.
     """
-    output, _ = attend_with_lse(queries, keys, values, scaling=scaling, shared=shared, own_mask=own_mask)
+    output, _ = attend_with_lse(queries, keys, values, scaling=scaling, attn=attn, shared=shared, own_mask=own_mask)
     return output.transpose(1, 2).to(queries.dtype)
 
 
@@ -61,46 +65,49 @@ def attend_with_lse(
     values: Tensor,
     *,
     scaling: float,
+    attn: Attn,
     shared: Sequence[KeyValues] = (),
     own_mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As `attend`: the output (B, H_q, N, D), and the log-sum-exp (B, H_q, N) of all logits, which turns any of them
     into its softmax weight: exp(logit - lse). Both are float32 where anything is shared.
     """
-    merged = _own_attention(queries, keys, values, scaling, own_mask)
+    kernel = choose_kernel(queries.device.type, queries.dtype, attn).kernel
+    merged = _own_attention(queries, keys, values, scaling, own_mask, kernel)
     for part in shared:
         if not part.is_empty:
-            merged = _merge(merged, _shared_attention(queries, part, scaling))
+            merged = _merge(merged, _shared_attention(queries, part, scaling, kernel))
     return merged
 
 
 def _own_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, scaling: float, own_mask: Tensor | None
+    queries: Tensor, keys: Tensor, values: Tensor, scaling: float, own_mask: Tensor | None, kernel: Kernel
 ) -> tuple[Tensor, Tensor]:
     groups = queries.shape[1] // keys.shape[1]
     keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
     if own_mask is not None:
-        return _masked(queries, keys, values, scaling, own_mask)
-    return kernel_for(queries.device.type, queries.dtype)(queries, keys, values, True, scaling)
+        # Layers may be on other devices than the rows, which the mask comes from.
+        return _masked(queries, keys, values, scaling, own_mask.to(queries.device))
+    return kernel(queries, keys, values, True, scaling)
 
 
-def _shared_attention(queries: Tensor, part: KeyValues, scaling: float) -> tuple[Tensor, Tensor]:
+def _shared_attention(queries: Tensor, part: KeyValues, scaling: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
     """Attention of all rows to one shared part: output (B, H_q, N, D) and log-sum-exp (B, H_q, N)."""
     batch, _, length, dim = queries.shape
     kv_heads = part.keys.shape[0] if part.counts is None else len(part.counts)
     folded = fold_groups(queries, kv_heads)
     if part.counts is None:
-        kernel = kernel_for(queries.device.type, queries.dtype)
         out, lse = kernel(folded[None], part.keys[None], part.values[None], False, scaling)
     else:
-        out, lse = _by_head(folded, part, part.counts, scaling)
+        out, lse = _by_head(folded, part, part.counts, scaling, kernel)
     out, lse = out.view(kv_heads, -1, dim), lse.reshape(kv_heads, -1, 1)
     return unfold_groups(out, batch, length), unfold_groups(lse, batch, length)[..., 0]
 
 
-def _by_head(folded: Tensor, part: KeyValues, counts: Sequence[int], scaling: float) -> tuple[Tensor, Tensor]:
+def _by_head(
+    folded: Tensor, part: KeyValues, counts: Sequence[int], scaling: float, kernel: Kernel
+) -> tuple[Tensor, Tensor]:
     """Attention of folded queries (H_kv, Q, D) to packed entries: one product per KV head, nothing is padded."""
-    kernel = kernel_for(folded.device.type, folded.dtype)
     out = torch.zeros_like(folded)
     lse = torch.full(folded.shape[:2], -torch.inf, device=folded.device)  # a head without entries weighs nothing
     pairs = zip(part.keys.split(list(counts)), part.values.split(list(counts)), strict=True)
@@ -138,20 +145,39 @@ def _masked(queries: Tensor, keys: Tensor, values: Tensor, scaling: float, mask:
     return logits.softmax(-1) @ values.float(), logits.logsumexp(-1)
 
 
-@functools.cache
-def kernel_for(device: str, dtype: torch.dtype) -> Kernel:
-    """The fastest kernel of this device that also returns the log-sum-exp.
+class Chosen(NamedTuple):
+    """A kernel that also returns the log-sum-exp, and which it is and why, as a run says it."""
 
-    A fused kernel is used only after it has reproduced the plain formula on a small input on this very machine;
-    otherwise the plain kernel is used, and a warning says so.
+    kernel: Kernel
+    why: str
+
+
+@functools.cache
+def choose_kernel(device: str, dtype: torch.dtype, attn: Attn = "auto") -> Chosen:
+    """The attention kernel for a type of device, and why it is this one.
+
+    A fused kernel is used only after it has reproduced the plain formula on a small input on this very machine.
+    `auto` takes the plain one otherwise, with a warning where a fused one fails.
+
+    Raises
+    ------
+    UserError
+        If `attn` is fused, but there is no such kernel or it does not reproduce the formula.
     """
-    fused = {"cpu": _fused_cpu, "cuda": _fused_cuda}.get(device)
+    fused, shown = {"cpu": _fused_cpu, "cuda": _fused_cuda}.get(device), str(dtype).removeprefix("torch.")
+    if attn == "plain":
+        return Chosen(plain_kernel, "plain kernel (asked for by attn=plain)")
+    if fused is not None and _agrees(fused, device, dtype):
+        return Chosen(fused, f"fused {device.upper()} kernel (reproduces the plain formula here)")
     if fused is None:
-        return plain_kernel
-    if _agrees(fused, device, dtype):
-        return fused
-    warnings.warn(f"The fused attention of {device}/{dtype} fails here; plain attention takes its place.", stacklevel=2)
-    return plain_kernel
+        lacking = f"there is no fused kernel for {device}"
+    else:
+        lacking = f"the fused kernel of {device} fails here with {shown}"
+    if attn == "fused":
+        raise UserError(f"Expected attn to be auto or plain, as {lacking}, but got attn=fused.")
+    if fused is not None:
+        warnings.warn(f"Attention is plain, as {lacking}.", stacklevel=2)
+    return Chosen(plain_kernel, f"plain kernel ({lacking})")
 
 
 def _agrees(kernel: Kernel, device: str, dtype: torch.dtype) -> bool:

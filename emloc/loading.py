@@ -1,25 +1,38 @@
 """From a checkpoint's name or folder to a backbone, with one sentence for everything that can be wrong with it."""
 
 import json
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig
 
+from emloc.attention import Attn, choose_kernel
 from emloc.backbones import family_for
 from emloc.backbones.base import Backbone
-from emloc.errors import UserError, nearest
+from emloc.checkpoint import LoadOptions
+from emloc.errors import UserError
+from emloc.options import check_option
 from emloc.smollm2 import smollm2
 
 TINY = Path(__file__).parent / "assets" / "tiny"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_PROBLEMS = (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError)
+_PROBLEMS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError)
 
 
 def load_backbone(
-    name: str | Path = "tiny", *, device: str = "auto", dtype: str = "auto", visual_tokens: int | None = None
+    name: str | Path = "tiny",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    attn: Attn = "auto",
+    visual_tokens: int | None = None,
+    device_map: str | Mapping[str, str | int] | None = None,
+    load_kwargs: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
 ) -> Backbone:
     """Load a stock checkpoint in Hugging Face format.
 
@@ -32,27 +45,87 @@ def load_backbone(
         `auto` (accelerator if there is one), `cpu`, `cuda`, `cuda:1`, `npu`, `mps`.
     dtype
         `auto` (float32 on the CPU, the checkpoint's own elsewhere), `float32`, `bfloat16`, `float16`.
+    attn
+        The attention kernel: `auto` (the fastest that is right), `fused` (or an error), `plain` (any device).
     visual_tokens
         Visual tokens per image, approximately (images keep their aspect ratio); None leaves the checkpoint's range.
+    device_map, load_kwargs, trust_remote_code
+        See `emloc.checkpoint.LoadOptions`.
 
     Raises
     ------
     UserError
-        If the checkpoint is missing, incomplete or of a family without a backbone, or the device is not there.
+        If the checkpoint is missing, incomplete or of a family without a backbone, or the device is not there or
+        cannot do the dtype. As much as possible is found before the weights are read.
     """
+    options = LoadOptions(device_map=device_map, load_kwargs=load_kwargs, trust_remote_code=trust_remote_code)
+    check_option("dtype", dtype, Literal["auto", *_DTYPES])
+    check_option("attn", attn, Attn)
+    place = resolve_device(device)
     source = _source(name)
-    place, number_type = resolve_device(device), _resolve_dtype(dtype)
-    family = _family(source)
-    if number_type == "auto" and place.type == "cpu":
-        number_type = torch.float32
-    parts = _attempt(source, lambda: family.load(source, number_type))
-    label_words = _attempt(source, lambda: _label_words(source))
-    backbone = family(*parts, label_words=label_words)
-    backbone.check_tokenizer()
-    backbone.model.to(place)
+    config = _config(source, options)
+    wanted = _wanted_dtype(dtype, place, config)
+    if wanted is not None:
+        check_dtype(place, wanted)
+        choose_kernel(place.type, wanted, attn)
+    family = family_for(config.model_type, source)
+    tokenizer, processor = _attempt(source, lambda: family.load_readers(source, options))
+    outline = _attempt(source, lambda: family.outline(config, tokenizer, processor, options))
+    outline.check_tokenizer()
     if visual_tokens is not None:
-        backbone.set_visual_tokens(visual_tokens)
+        outline.set_visual_tokens(visual_tokens)
+    label_words = _attempt(source, lambda: _label_words(source))
+    settings = _settings(options, config, place, device)
+    model = _attempt(source, lambda: family.load_model(source, dtype=wanted or "auto", **settings))
+    if "device_map" not in settings:
+        model.to(place)
+    backbone = family(model, tokenizer, processor, label_words=label_words, attn=attn)
+    assert backbone.attention_kernels, "a model without layers"  # UserError where a layer's device lacks the kernel
     return backbone
+
+
+def _wanted_dtype(name: str, place: torch.device, config: Any) -> torch.dtype | None:
+    """The type that the weights will have; None if only the weights themselves tell."""
+    if name != "auto":
+        return _DTYPES[name]
+    if place.type == "cpu":
+        return torch.float32
+    return config.dtype or config.get_text_config(decoder=True).dtype
+
+
+def _settings(options: LoadOptions, config: Any, place: torch.device, device: str) -> dict[str, Any]:
+    """What `from_pretrained` is given besides the dtype."""
+    settings = {**(options.load_kwargs or {}), "trust_remote_code": options.trust_remote_code}
+    quantised = settings.get("quantization_config") or getattr(config, "quantization_config", None)
+    if options.device_map is None and not quantised:
+        return settings
+    if options.device_map is not None and device != "auto":
+        raise UserError(
+            f"Expected device=auto beside device_map={options.device_map}, which says where each layer goes, but got "
+            f"device={device}; leave one of them out."
+        )
+    if find_spec("accelerate") is None:
+        what = "quantised weights" if quantised else "device_map"
+        raise UserError(f"Expected accelerate to be installed for {what}, but it is not; pip install accelerate")
+    # Quantised weights cannot be moved later: they are made where they stay.
+    return {**settings, "device_map": {"": str(place)} if options.device_map is None else options.device_map}
+
+
+def check_dtype(device: torch.device, dtype: torch.dtype) -> None:
+    """UserError if the device cannot compute with numbers of this type; found out by trying."""
+    name = str(dtype).removeprefix("torch.")
+    try:
+        numbers = torch.ones(2, 2, 4, device=device).to(dtype)
+        mixed = torch.nn.functional.layer_norm(numbers @ numbers.transpose(1, 2), (2,)).softmax(-1)
+        usable = bool(mixed.float().isfinite().all())
+    except (RuntimeError, TypeError) as error:  # TypeError: MPS of old systems has no bfloat16
+        usable, reason = False, str(error).splitlines()[0]
+    else:
+        reason = "its results are not finite"
+    if not usable:
+        raise UserError(
+            f"Expected a dtype that {device} can compute with, but {name} fails there ({reason}); use dtype=float32."
+        )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -60,6 +133,8 @@ def resolve_device(name: str) -> torch.device:
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if name == "auto":
         return accelerator or torch.device("cpu")
+    if name.partition(":")[0] == "npu" and (accelerator is None or accelerator.type != "npu"):
+        raise UserError(_without_npu())
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -74,10 +149,18 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def _resolve_dtype(name: str) -> torch.dtype | str:
-    if name != "auto" and name not in _DTYPES:
-        raise UserError(f"Expected dtype to be auto, {', '.join(_DTYPES)}, but got {name!r}.{nearest(name, _DTYPES)}")
-    return _DTYPES.get(name, "auto")
+def _without_npu() -> str:
+    """The sentence for an Ascend NPU that torch cannot use."""
+    version = torch.__version__.partition("+")[0]
+    if find_spec("torch_npu") is None:
+        return (
+            f"Expected torch-npu for device=npu, but it is not installed; pip install torch-npu=={version}, the "
+            "version of your torch, beside Ascend's CANN toolkit."
+        )
+    return (
+        "Expected an Ascend NPU for device=npu, but torch-npu finds none; load CANN (source set_env.sh of its toolkit) "
+        "and look with npu-smi info."
+    )
 
 
 def _source(name: str | Path) -> str | Path:
@@ -87,12 +170,14 @@ def _source(name: str | Path) -> str | Path:
     return _attempt(name, smollm2) if name == "smollm2" else name
 
 
-def _family(source: str | Path) -> Any:
-    """The backbone class for a checkpoint, by the model type its config names."""
+def _config(source: str | Path, options: LoadOptions) -> Any:
+    """The checkpoint's configuration."""
     if _is_folder(source) and not (Path(source) / "config.json").is_file():
         state = "has no config.json" if Path(source).is_dir() else "does not exist"
         raise UserError(f"Expected a checkpoint folder in Hugging Face format, but {source} {state}.")
-    return family_for(_attempt(source, lambda: AutoConfig.from_pretrained(source)).model_type, source)
+    # Said in so many words: left open, transformers asks on the terminal whether it may run the checkpoint's code.
+    trusted = options.trust_remote_code
+    return _attempt(source, lambda: AutoConfig.from_pretrained(source, trust_remote_code=trusted, **options.where))
 
 
 def _is_folder(source: str | Path) -> bool:
@@ -112,6 +197,11 @@ def _attempt(source: str | Path, load: Any) -> Any:
     except UserError:
         raise
     except _PROBLEMS as error:
+        if "`trust_remote_code=True`" in str(error):
+            raise UserError(
+                f"Expected trust_remote_code=true for {source}, which comes with program code of its own, but got "
+                "false; read that code first, then set it."
+            ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"Expected a complete checkpoint, a folder or a name on the Hub, but {source} cannot be loaded ({first})."

@@ -28,8 +28,8 @@ class Reader(Protocol):
         """Identifies the weights."""
 
     @property
-    def device(self) -> torch.device:
-        """Where the memory goes."""
+    def layer_devices(self) -> Sequence[torch.device]:
+        """Where each layer of the memory goes."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,8 +97,9 @@ class MemoryLayer:
     def select(self, kept: Choice) -> "MemoryLayer":
         """Keep these entries of every KV head."""
         if self.counts is not None or isinstance(kept, tuple):
-            pairs = zip(self.heads, kept, strict=True)
+            pairs = zip(self.heads, (at.to(self.keys.device) for at in kept), strict=True)
             return MemoryLayer.of_heads([(keys[at], values[at], index[at]) for (keys, values, index), at in pairs])
+        kept = kept.to(self.keys.device)
         entries = kept[..., None].expand(-1, -1, self.keys.shape[-1])
         return MemoryLayer(self.keys.gather(1, entries), self.values.gather(1, entries), self.index.gather(1, kept))
 
@@ -242,8 +243,9 @@ class Memory:
 
 
 def _layer(tensors: dict[str, Tensor], number: int, counts: list[int] | None, backbone: Reader) -> MemoryLayer:
-    keys, values = (tensors[f"{name}.{number}"].to(backbone.device, backbone.dtype) for name in ("keys", "values"))
-    index = tensors[f"index.{number}"].to(backbone.device)
+    device = backbone.layer_devices[number]
+    keys, values = (tensors[f"{name}.{number}"].to(device, backbone.dtype) for name in ("keys", "values"))
+    index = tensors[f"index.{number}"].to(device)
     return MemoryLayer(keys, values, index, None if counts is None else tuple(counts))
 
 

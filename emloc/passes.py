@@ -38,12 +38,12 @@ def prefill(backbone: Backbone, row: Row, memory: Memory, *, tail: int = 0) -> C
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         taken.append((k[0], v[0]))
         queries.append(q[0, :, max(0, q.shape[2] - tail) :].clone() if tail else q[0, :, :0])
-        return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
+        return attend(q, k, v, scaling=scaling, attn=backbone.attn, shared=[memory.layers[layer].key_values])
 
     added = None if row.added is None else row.added[:, None]
     backbone.run_layers(row.embeds[None], row.positions[:, None] + memory.offset, attention, added=added)
     index = torch.arange(len(row), dtype=torch.int32, device=row.ids.device) + memory.tokens_seen
-    layers = tuple(MemoryLayer(k, v, index.expand(k.shape[0], -1)) for k, v in taken)
+    layers = tuple(MemoryLayer(k, v, index.to(k.device).expand(k.shape[0], -1)) for k, v in taken)
     return Chunk(layers, row, memory.offset + row.span, tuple(queries))
 
 
@@ -52,14 +52,14 @@ def run_rows(backbone: Backbone, batch: RowBatch, memory: Memory, *, inputs: lis
 
     `inputs` collects the input (B, T, C) of every layer.
     """
-    return backbone.run_layers(batch.embeds, batch.positions, _over(memory), inputs=inputs, added=batch.added)
+    return backbone.run_layers(batch.embeds, batch.positions, _over(backbone, memory), inputs=inputs, added=batch.added)
 
 
-def _over(memory: Memory) -> LayerAttention:
+def _over(backbone: Backbone, memory: Memory) -> LayerAttention:
     """Attention of rows over a memory and themselves."""
 
     def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-        return attend(q, k, v, scaling=scaling, shared=[memory.layers[layer].key_values])
+        return attend(q, k, v, scaling=scaling, attn=backbone.attn, shared=[memory.layers[layer].key_values])
 
     return attention
 
@@ -87,7 +87,7 @@ def layer_divergences(backbone: Backbone, rows: Sequence[Row], full: Memory, pru
     reference = backbone.logits(run_rows(backbone, batch, full, inputs=inputs)[batch.answers])
     found = []
     for start, hidden in enumerate(inputs):
-        last = backbone.run_layers(hidden, batch.positions, _over(pruned), start=start, added=batch.added)
+        last = backbone.run_layers(hidden, batch.positions, _over(backbone, pruned), start=start, added=batch.added)
         found.append(js_divergence(reference, backbone.logits(last[batch.answers])).item())
     return found
 
@@ -145,7 +145,8 @@ class Probe:
         """
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-            return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values, kept[layer]])
+            shared = [self._memory.layers[layer].key_values, kept[layer]]
+            return attend(q, k, v, scaling=scaling, attn=self._backbone.attn, shared=shared)
 
         batch = self._batch
         return self._logits(
@@ -156,7 +157,8 @@ class Probe:
 
     def input_power(self, layer: int) -> float:
         """Mean squared norm of the layer's input over the tokens of the rows: of the residual stream there."""
-        return float(self._inputs[layer][self._batch.real].float().square().sum(-1).mean())
+        hidden = self._inputs[layer]
+        return float(hidden[self._batch.real.to(hidden.device)].float().square().sum(-1).mean())
 
     @property
     def compared_rows(self) -> Tensor:
@@ -183,11 +185,12 @@ class Probe:
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
             shared = [self._memory.layers[layer].key_values, kept[layer].key_values]
-            output, lse = attend_with_lse(q, k, v, scaling=scaling, shared=shared)
+            output, lse = attend_with_lse(q, k, v, scaling=scaling, attn=self._backbone.attn, shared=shared)
             if pruned[layer]:
                 seen = Seen.of(q, output, lse, kv_heads=k.shape[1], scaling=scaling)
                 heads = [(keys, vals) for keys, vals, _ in kept[layer].heads]
-                fit = refit_values(seen, heads, teacher[layer], real=real, fitted_on=counted, ridge=ridge)
+                here, fitted = real.to(q.device), counted.to(q.device)
+                fit = refit_values(seen, heads, teacher[layer], real=here, fitted_on=fitted, ridge=ridge)
                 output, values[layer] = fit.outputs, fit.values.view_as(kept[layer].values)
             return output.transpose(1, 2).to(q.dtype)
 
@@ -204,14 +207,15 @@ class Probe:
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
             at = self._at[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[-1])
             mass = chunk_attention(
-                q.gather(2, at), k, chunk[layer].keys, visible=visible, counted=self._counted, scaling=scaling
-            )
-            self.attention.append(mass)
+                q.gather(2, at.to(q.device)), k, chunk[layer].keys,
+                visible=visible.to(q.device), counted=self._counted.to(q.device), scaling=scaling,
+            )  # fmt: skip
+            self.attention.append(mass.to(self._at.device))  # of all layers in one place, to be compared
             shared = [self._memory.layers[layer].key_values, chunk[layer]]
-            output, lse = attend_with_lse(q, k, v, scaling=scaling, shared=shared)
+            output, lse = attend_with_lse(q, k, v, scaling=scaling, attn=self._backbone.attn, shared=shared)
             if self._observing:
                 seen = Seen.of(q, output, lse, kv_heads=k.shape[1], scaling=scaling)
-                self.observed.append(seen.only(real))
+                self.observed.append(seen.only(real.to(q.device)))
             return output.transpose(1, 2).to(q.dtype)
 
         batch, real = self._batch, self._batch.real

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from emloc.attention import kernel_for, plain_kernel
+from emloc.attention import choose_kernel, plain_kernel
 from emloc.loading import resolve_device
 
 QUERIES, KV_HEADS, DIM = 1600, 2, 64
@@ -35,9 +35,9 @@ def written_out(q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
 def measure(memory: int, device: torch.device, dtype: torch.dtype) -> list[tuple[str, float]]:
     """Kernel names and their times for `memory` keys."""
     q, k, v = (torch.randn(1, KV_HEADS, n, DIM, device=device, dtype=dtype) for n in (QUERIES, memory, memory))
-    fused = kernel_for(device.type, dtype)
+    chosen = choose_kernel(device.type, dtype).kernel
     return [
-        ("chosen kernel", median_ms(lambda: fused(q, k, v, False, 0.125), device)),
+        ("chosen kernel", median_ms(lambda: chosen(q, k, v, False, 0.125), device)),
         ("plain, in blocks", median_ms(lambda: plain_kernel(q, k, v, False, 0.125), device)),
         ("written out", median_ms(lambda: written_out(q, k, v, 0.125), device)),
     ]

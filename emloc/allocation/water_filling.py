@@ -92,9 +92,9 @@ class _Filling:
         for number, (observed, layer, order) in enumerate(
             zip(region.observed, region.chunk.layers, orders, strict=True)
         ):
-            curves = removal_curves(observed, layer.keys, layer.values, order, counts)
+            curves = removal_curves(observed, layer.keys, layer.values, order.to(layer.keys.device), counts)
             gain = region.backbone.head_gains(number) / region.probe.input_power(number)
-            losses.append(curves * gain[:, None])
+            losses.append(curves.to(gain.device) * gain[:, None])
         # A larger set can lose more, as errors that cancelled no longer do; what it offers is the best so far.
         falling = torch.stack(losses).double().cummin(dim=-1).values
         shares = torch.tensor(counts, dtype=torch.float64, device=falling.device) / tokens

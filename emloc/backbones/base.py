@@ -1,5 +1,6 @@
 """What a model family must offer, and what all families share: encoding turns and answering."""
 
+import copy
 import functools
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +13,12 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from emloc.answering import answer_batch
+from emloc.attention import Attn
 from emloc.backbones import family_for
 from emloc.backbones.decoder import Decoder
 from emloc.backbones.generation import generate
 from emloc.backbones.templates import read_template
+from emloc.checkpoint import LoadOptions
 from emloc.errors import UserError
 from emloc.memory import Memory
 from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, load_frames
@@ -39,33 +42,57 @@ class Backbone(Decoder):
     steps_per_batch: ClassVar[int] = 16  # images, or temporal steps of videos, that the vision tower sees at once
 
     def __init__(
-        self, model: Any, tokenizer: Any, image_processor: Any, *, label_words: tuple[str, ...] | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        *,
+        label_words: tuple[str, ...] | None = None,
+        attn: Attn = "auto",
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, attn=attn)
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.label_words = label_words
         self._piece_ids = functools.cache(self._tokenise)
 
     @classmethod
-    def load(cls, source: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any, Any]:
-        """Model, tokenizer and image processor of a checkpoint; UserError if weights are missing."""
-        # Composed here: AutoProcessor wants torchvision, for video. The weights, which take long, come last.
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        if not tokenizer("a", add_special_tokens=False).input_ids:  # transformers makes an empty one without a word
+    def load_readers(cls, source: str | Path, options: LoadOptions) -> tuple[Any, Any]:
+        """Tokenizer and image processor of a checkpoint; UserError if it has no tokenizer."""
+        # Composed here: AutoProcessor wants torchvision, for video.
+        where = options.where
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=options.trust_remote_code, **where)
+        except ValueError as error:
+            if "backend tokenizer" not in str(error):
+                raise
+            tokenizer = None
+        # Without its files transformers finds no class for some families, and for others makes an empty one.
+        if tokenizer is None or not tokenizer("a", add_special_tokens=False).input_ids:
             raise UserError(
                 f"Expected a complete checkpoint, but {source} has no tokenizer (tokenizer.json); download it again."
             )
-        tokenizer.chat_template = read_template(source, tokenizer)
-        processor = cls.processor_class.from_pretrained(source) if cls.processor_class else None
-        model, info = cls.model_class.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        tokenizer.chat_template = read_template(source, tokenizer, **where)
+        return tokenizer, cls.processor_class.from_pretrained(source, **where) if cls.processor_class else None
+
+    @classmethod
+    def outline(cls, config: Any, tokenizer: Any, image_processor: Any, options: LoadOptions) -> "Backbone":
+        """A backbone whose weights have no values, which takes no time: what it refuses, the real one would."""
+        with torch.device("meta"):
+            model = cls.model_class.from_config(copy.deepcopy(config), trust_remote_code=options.trust_remote_code)
+        return cls(model, tokenizer, image_processor)
+
+    @classmethod
+    def load_model(cls, source: str | Path, **settings: Any) -> Any:
+        """The model of a checkpoint, loaded with transformers' own `settings`; UserError if weights are missing."""
+        model, info = cls.model_class.from_pretrained(source, output_loading_info=True, **settings)
         if info["missing_keys"] or info["mismatched_keys"]:
             missing = sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])])
             raise UserError(
                 f"Expected complete weights at {source}, but {len(missing)} tensors are missing or of another shape "
                 f"({missing[0]}, ...); download the checkpoint again."
             )
-        return model.requires_grad_(False), tokenizer, processor
+        return model.requires_grad_(False)
 
     @staticmethod
     def from_model(model: Any, tokenizer: Any, image_processor: Any = None) -> "Backbone":

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from emloc.attention import LayerAttention
+from emloc.attention import Attn, LayerAttention, choose_kernel
+from emloc.backbones.placement import runs_on, weights_of
 from emloc.errors import UserError
 from emloc.memory import Memory, MemoryLayer
 
@@ -28,12 +29,15 @@ class Decoder(ABC):
 
     Attributes
     ----------
+    attn
+        Which attention kernel runs: `auto`, `fused` or `plain`; see `emloc.attention.choose_kernel`.
     layer_forwards
         Decoder layers run so far (a batch counts once): the cost that methods are compared by.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, attn: Attn = "auto") -> None:
         self.model = model.eval()
+        self.attn = attn
         self.layer_forwards = 0
         _check_layers(self)
 
@@ -72,18 +76,30 @@ class Decoder(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.output_matrix.device
+        """Where rows, last hidden states and logits are; layers of a large model may be on others."""
+        return runs_on(self.model.get_output_embeddings())
+
+    @property
+    def layer_devices(self) -> tuple[torch.device, ...]:
+        """Where each layer runs, and has its part of the memory."""
+        return tuple(runs_on(layer) for layer in self.layers)
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the weights and of the memory."""
-        return self.output_matrix.dtype
+        return self.model.get_output_embeddings().weight.dtype
+
+    @property
+    def attention_kernels(self) -> list[str]:
+        """Which attention kernels the layers use and why; UserError if `attn` asks for one that a device lacks."""
+        types = dict.fromkeys(device.type for device in self.layer_devices)
+        return [choose_kernel(device, self.dtype, self.attn).why for device in types]
 
     @property
     def output_matrix(self) -> Tensor:
         """(V, C), the weights that turn hidden states into logits."""
-        return self.model.get_output_embeddings().weight
+        (matrix,) = weights_of(self.model.get_output_embeddings())
+        return matrix
 
     @property
     def max_positions(self) -> int:
@@ -98,7 +114,7 @@ class Decoder(ABC):
         """Identifies weights and architecture, the same for every dtype and device they are loaded in."""
         config = self.text_config
         digest = hashlib.sha256(f"{config.model_type}/{config.num_hidden_layers}/{config.num_key_value_heads}".encode())
-        for weight in (*self.layers[0].parameters(), *self.layers[-1].parameters()):
+        for weight in (*weights_of(self.layers[0]), *weights_of(self.layers[-1])):
             sample = weight.detach().flatten()[:256].to("cpu", torch.bfloat16)
             digest.update(sample.view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -109,16 +125,18 @@ class Decoder(ABC):
         The mean over directions, |W_O|_F^2 / (G D) of the columns of its G query heads.
         """
         block: Any = self.layers[layer]
-        weight = block.self_attn.o_proj.weight.detach().float()  # (C, H_q D)
-        return weight.square().sum(0).view(self.text_config.num_key_value_heads, -1).mean(-1)
+        (weight, *_) = weights_of(block.self_attn.o_proj)  # (C, H_q D), and a bias in some families
+        by_channel = weight.detach().float().square().sum(0)
+        return by_channel.view(self.text_config.num_key_value_heads, -1).mean(-1).to(self.device)
 
     def empty_memory(self) -> Memory:
         """A memory of nothing, at position 0."""
         config = self.text_config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        entries = torch.empty(config.num_key_value_heads, 0, head_dim, device=self.device, dtype=self.dtype)
-        index = torch.empty(config.num_key_value_heads, 0, device=self.device, dtype=torch.int32)
-        return Memory((MemoryLayer(entries, entries, index),) * self.n_layers, 0, 0, self.fingerprint)
+        entries = torch.empty(config.num_key_value_heads, 0, head_dim, dtype=self.dtype)
+        index = torch.empty(config.num_key_value_heads, 0, dtype=torch.int32)
+        layers = (MemoryLayer(entries.to(at), entries.to(at), index.to(at)) for at in self.layer_devices)
+        return Memory(tuple(layers), 0, 0, self.fingerprint)
 
     def check_positions(self, count: int) -> None:
         """UserError if a context with its query takes more positions than the model was made for."""
@@ -132,7 +150,7 @@ class Decoder(ABC):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings (T, C) of ids (T,)."""
-        return self.model.get_input_embeddings()(ids)
+        return self.model.get_input_embeddings()(ids).to(self.device)
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """The norm in front of the output matrix."""
@@ -169,6 +187,8 @@ class Decoder(ABC):
         """Run layers `start`..L-1 and return (B, T, C) before the final norm; `inputs` collects each layer's input.
 
         `added` comes on top of the outputs of the lowest K layers, as far as they are run: inputs collected have it.
+        Where layers are on several devices, accelerate's hooks take each layer's input along, and the result comes
+        back to `device`; the inputs collected stay where they were made.
         """
         rotation = self.rotation(hidden, positions)
         with self.attention_override():
@@ -177,9 +197,9 @@ class Decoder(ABC):
                     inputs.append(hidden)
                 hidden = layer(hidden, attention_mask=None, position_embeddings=rotation, emloc=attention)
                 if added is not None and number < len(added):
-                    hidden = hidden + added[number]
+                    hidden = hidden + added[number].to(hidden.device)
                 self.layer_forwards += 1
-        return hidden
+        return hidden.to(self.device)
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -187,7 +207,7 @@ class Decoder(ABC):
 
         Products are formed in float32 whatever the weights' type: divergences near delta are decided by them.
         """
-        normed = self.final_norm(hidden).float()
+        normed = self.final_norm(hidden).float().to(self.device)
         blocks = self.output_matrix.split(_VOCABULARY_BLOCK)
         return torch.cat([normed @ block.float().T for block in blocks], dim=-1)
 

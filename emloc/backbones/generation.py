@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from emloc.answering import Answerer, query_rows
@@ -46,7 +46,7 @@ def generate(backbone: Any, query: Query, memory: Memory | None = None, **settin
     backbone.check_positions(memory.offset + row.span)
     if not settings.keys() & {"max_length", "max_new_tokens", "generation_config"}:
         settings["max_new_tokens"] = 32
-    found = _Generator(backbone, row, memory).generate(row.ids[None], past_key_values=DynamicCache(), **settings)
+    found = _Generator(backbone, row, memory).generate(row.ids[None], **settings)
     if isinstance(found, Tensor):
         return found[:, len(row) :]
     found.sequences = found.sequences[:, len(row) :]
@@ -70,19 +70,29 @@ class _Generator(PreTrainedModel, GenerationMixin):
 
     @property
     def device(self) -> torch.device:
-        return self._memory.layers[0].keys.device
+        return self._row.ids.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._memory.layers[0].keys.dtype
+        return self._row.embeds.dtype
 
     def forward(
-        self, input_ids: Tensor, past_key_values: Cache, logits_to_keep: int = 0, **_: Any
+        self,
+        input_ids: Tensor,
+        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
+        logits_to_keep: int = 0,
+        **_: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits (B, T, V) of ids (B, T), behind the cache's tokens: first the query's, whose row has its images."""
-        hidden = self._run(input_ids, past_key_values)[:, -logits_to_keep:]
+        """Logits (B, T, V) of ids (B, T), behind the cache's tokens: first the query's, whose row has its images.
+
+        `generate` calls the cache `past_key_values` up to transformers 5.23, and wants it back under that name.
+        """
+        name, held = ("past_key_values", past_key_values) if cache is None else ("cache", cache)
+        assert held is not None, "generation runs with a cache"
+        hidden = self._run(input_ids, held)[:, -logits_to_keep:]
         logits = self._backbone.logits(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
-        return CausalLMOutputWithPast(logits=logits.expand(len(input_ids), -1, -1), past_key_values=past_key_values)
+        return CausalLMOutputWithPast(logits=logits.expand(len(input_ids), -1, -1), **{name: held})
 
     def _run(self, ids: Tensor, cache: Cache) -> Tensor:
         """Hidden states (B, T, C); of the query alone (1, T, C), for its rows are all the same."""
@@ -94,10 +104,12 @@ class _Generator(PreTrainedModel, GenerationMixin):
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
             if not done:
                 cache.update(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1), layer)
-                return attend(q, k, v, scaling=scaling, shared=[self._memory.layers[layer].key_values])
+                return attend(
+                    q, k, v, scaling=scaling, attn=self._backbone.attn, shared=[self._memory.layers[layer].key_values]
+                )
             keys, values = cache.update(k, v, layer)
             shared = [self._memory.layers[layer].key_values]
-            return attend(q, keys, values, scaling=scaling, shared=shared, own_mask=mask)
+            return attend(q, keys, values, scaling=scaling, attn=self._backbone.attn, shared=shared, own_mask=mask)
 
         prompt = self._row.part(done, done + length)
         embeds = prompt.embeds.expand(batch, -1, -1)

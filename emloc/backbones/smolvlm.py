@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
@@ -33,5 +34,6 @@ class SmolVLM(ImageBackbone):
     def tile_features(self, images: Sequence[Image.Image]) -> Iterable[Tensor]:
         processed = self.image_processor([list(images)], do_image_splitting=False, return_tensors="pt")
         pixels, seen = (processed[name].to(self.device) for name in ("pixel_values", "pixel_attention_mask"))
-        (features,) = self.model.model.get_image_features(pixels, seen).pooler_output
-        return features.unflatten(0, (-1, self.tokens_per_image))
+        found = self.model.model.get_image_features(pixels, seen).pooler_output
+        # One part per image in transformers 5.19, one of all images from 5.20 on.
+        return torch.cat([*found]).unflatten(0, (-1, self.tokens_per_image))

@@ -34,11 +34,12 @@ class ImageText(NamedTuple):
         return text.replace(self.marker, f"{self.before}{self.token}{self.after}")
 
 
-def read_template(source: str | Path, tokenizer: Any) -> str | None:
+def read_template(source: str | Path, tokenizer: Any, **settings: Any) -> str | None:
     """The chat template of a checkpoint: older ones of multimodal models have a file for it, others the tokenizer's."""
     path = cached_file(
         str(source),
         "chat_template.json",
+        **settings,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )

@@ -18,5 +18,5 @@ class LeaveOneOut(Importance):
     """How far the outputs of a KV head's query heads move, at all tokens of the probes, if the token is removed."""
 
     def scores(self, region: Region) -> list[Tensor]:
-        pairs = zip(region.observed, region.chunk.layers, strict=True)
-        return [leave_one_out(observed, layer.keys, layer.values) for observed, layer in pairs]
+        pairs, place = zip(region.observed, region.chunk.layers, strict=True), region.backbone.device
+        return [leave_one_out(observed, layer.keys, layer.values).to(place) for observed, layer in pairs]

@@ -39,8 +39,9 @@ class Window(Importance):
         return self.window
 
     def scores(self, region: Region) -> list[Tensor]:
+        home = region.chunk.row.ids.device  # scores of all layers are compared there
         return [
-            self._scores(queries, layer.keys)
+            self._scores(queries, layer.keys).to(home)
             for queries, layer in zip(region.chunk.tail, region.chunk.layers, strict=True)
         ]
 

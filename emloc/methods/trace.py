@@ -78,7 +78,7 @@ class Trace:
         return counts
 
     def _count(self, chunk: int, layer: int, start: int, tokens: int) -> LayerCount:
-        index = self.memory.layers[layer].index.long()
+        index = self.memory.layers[layer].index.long().to(self.raw.kinds.device)
         inside = (index >= start) & (index < start + tokens)
         kinds = self.raw.kinds[index[inside] - self.before]
         heads = len(self.memory.layers[layer].lengths)

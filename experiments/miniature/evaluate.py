@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ class Student:
         cache = DynamicCache(config=self.model.config.get_text_config())
         grid = inputs["image_grid_thw"]
         positions, _ = self.model.model.get_rope_index(inputs["input_ids"], inputs["mm_token_type_ids"], grid)
-        self.model.model(**inputs, position_ids=positions, past_key_values=cache, use_cache=True)
+        self.model.model(**inputs, **self._held(cache), position_ids=positions, use_cache=True)
         return cache, int(positions.max()) + 1
 
     @torch.no_grad()
@@ -107,8 +108,12 @@ class Student:
                       for layer in cache.layers]  # fmt: skip
             copy = DynamicCache(layers, config=self.model.config.get_text_config())
         positions = (positions + offset).expand(3, len(images), -1)
-        out = self.model.model(**inputs, position_ids=positions, past_key_values=copy, use_cache=True)
+        out = self.model.model(**inputs, **self._held(copy), position_ids=positions, use_cache=True)
         return self.model.lm_head(out.last_hidden_state[:, -1])
+
+    def _held(self, cache: DynamicCache | None) -> dict[str, DynamicCache | None]:
+        """The cache under the name that transformers gives it: `cache` from 5.24 on."""
+        return {"cache" if "cache" in signature(self.model.model.forward).parameters else "past_key_values": cache}
 
 
 def accuracy(

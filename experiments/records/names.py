@@ -11,17 +11,9 @@ from typing import Any
 
 # How a result is computed, what else is measured of it and where it goes, not what it is.
 _HOW = {
-    "hydra",
-    "logger",
-    "device",
-    "batch_size",
-    "force",
-    "save_memory",
-    "save_kept",
-    "on_error",
-    "heldout_js",
-    "heldout_layers",
-}
+    "hydra", "logger", "device", "model.device_map", "attn", "batch_size", "force", "save_memory", "save_kept",
+    "on_error", "heldout_js", "heldout_layers",
+}  # fmt: skip
 # These count through the component that reads them: a method without a limit gives the same result, and has the same
 # folder, at every delta.
 _SHARED = {"chunk_size", "delta", "ratios", "budget", "demonstrations", "scoring"}
@@ -34,6 +26,7 @@ NEUTRAL: Mapping[str, object] = {
     "method.allocation.group": 1,
     "method.allocation.order": "top_down",
     "method.refit._target_": "emloc.refit.none.NoRefit",
+    "model.trust_remote_code": False,
 }
 
 # The stages that a method's name promises, as conf/method/ has them: whoever shows a run of
@@ -80,7 +73,7 @@ def _decisive(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     kept = {}
     for key, value in node.items():
         name = f"{prefix}{key}"
-        if value is None or (name in NEUTRAL and value == NEUTRAL[name]):
+        if value is None or name in NOT_IDENTITY or (name in NEUTRAL and value == NEUTRAL[name]):
             continue
         part = _decisive(value, f"{name}.") if isinstance(value, Mapping) else value
         if part != {}:

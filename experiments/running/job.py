@@ -151,6 +151,7 @@ class Job:
     def _announce(self) -> None:
         place = f"{self.backbone.device}, {str(self.backbone.dtype).removeprefix('torch.')}"
         _LOG.info("%s (%s, loaded in %.1f s)", self.folder.run_id, place, self.load_seconds)
+        _LOG.info("attention: %s", ", ".join(self.backbone.attention_kernels))
         _LOG.info("%d demonstrations, %d queries", len(self.watched.demonstrations), len(self.samples))
         if self.code.words:
             _LOG.info("%d class names are not words of this model: code words stand for them", len(self.code.words))

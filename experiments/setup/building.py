@@ -70,4 +70,13 @@ def build_backbone(model: DictConfig, settings: Settings, dataset: Dataset) -> B
     named = {"dataset": dataset.visual_tokens, "checkpoint": None}
     # None leaves it to the checkpoint's image processor.
     tokens = named[options.visual_tokens] if isinstance(options.visual_tokens, str) else options.visual_tokens
-    return load_backbone(options.path, device=settings.device, dtype=settings.dtype, visual_tokens=tokens)
+    return load_backbone(
+        options.path,
+        device=settings.device,
+        dtype=settings.dtype,
+        attn=settings.attn,
+        visual_tokens=tokens,
+        device_map=options.device_map,
+        load_kwargs=options.load_kwargs,
+        trust_remote_code=options.trust_remote_code,
+    )

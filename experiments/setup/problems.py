@@ -29,6 +29,7 @@ _LAUNCHERS = {
     "submitit_slurm": "hydra-submitit-launcher",
     "ray": "hydra-ray-launcher",
 }
+_NO_NPU = "Failed to load the backend extension: torch_npu"  # what `import torch` says beside a torch-npu without CANN
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
 
@@ -87,6 +88,11 @@ def explain(error: Exception) -> str | None:
         return _arguments(error)
     if _is_about_a_place(error):
         return _place(error)
+    if isinstance(error, RuntimeError) and _NO_NPU in str(error):
+        return (
+            "Expected Ascend's CANN toolkit for torch-npu, but torch cannot load it; source the toolkit's set_env.sh, "
+            "or set TORCH_DEVICE_BACKEND_AUTOLOAD=0 to run without the NPU."
+        )
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
         return (
             "The device ran out of memory; choose a smaller batch_size or chunk_size, or fewer visual tokens "

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from omegaconf import DictConfig
 
+from emloc.checkpoint import LoadOptions
 from emloc.errors import UserError
 from emloc.options import Count, CountOrZero, OptionError, Text, check_options
 from experiments.setup.nodes import checked, missing
@@ -29,6 +30,7 @@ class Settings:
     batch_size: Count
     device: Annotated[str, "auto, cpu, cuda, cuda:1, npu or mps"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    attn: Literal["auto", "fused", "plain"]
     save_memory: bool
     save_kept: bool
     force: bool
@@ -48,8 +50,8 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Options of conf/model/.
+class ModelOptions(LoadOptions):
+    """Options of conf/model/, with those of `emloc.checkpoint.LoadOptions`.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ class ModelOptions:
     Raises
     ------
     OptionError
-        If a value is of the wrong type or out of range.
+        If a value is of the wrong type or out of range, or `load_kwargs` has what is an option itself.
     """
 
     path: Text
@@ -71,7 +73,7 @@ class ModelOptions:
     visual_tokens: Literal["dataset", "checkpoint"] | Count
 
     def __post_init__(self) -> None:
-        check_options(self)
+        super().__post_init__()
         if "/" in self.name or "\\" in self.name:
             raise OptionError("name", f"a name without slashes, as folders are called by it, but got {self.name!r}.")
 

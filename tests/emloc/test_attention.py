@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from emloc.attention import KeyValues, attend, attend_with_lse, kernel_for, plain_kernel
+from emloc import UserError, attention
+from emloc.attention import KeyValues, attend, attend_with_lse, choose_kernel, plain_kernel
 
 BATCH, HEADS, KV_HEADS, LENGTH, DIM = 3, 4, 2, 7, 16
 SCALING = DIM**-0.5
@@ -34,7 +35,7 @@ def test_causal_rows_over_memory(lengths: tuple[int, ...]) -> None:
     q, k, v = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
     shared = memory_of(*lengths)
     causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril().expand(BATCH, -1, -1)
-    ours = attend(q, k, v, scaling=SCALING, shared=shared)
+    ours = attend(q, k, v, scaling=SCALING, attn="auto", shared=shared)
     assert ours.shape == (BATCH, LENGTH, HEADS, DIM)
     torch.testing.assert_close(ours, whole_softmax(q, k, v, shared, causal), atol=1e-5, rtol=1e-5)
 
@@ -45,7 +46,7 @@ def test_kv_heads_with_different_numbers_of_entries(counts: tuple[int, ...]) -> 
     q, k, v = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
     equal, total = memory_of(4)[0], sum(counts)
     packed = KeyValues(drawn(total, DIM), drawn(total, DIM) + 1, counts)
-    ours = attend(q, k, v, scaling=SCALING, shared=[equal, packed])
+    ours = attend(q, k, v, scaling=SCALING, attn="auto", shared=[equal, packed])
     causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril().expand(BATCH, -1, -1)
     groups = HEADS // KV_HEADS
     for head, (keys, values) in enumerate(zip(packed.keys.split(counts), packed.values.split(counts), strict=True)):
@@ -58,7 +59,7 @@ def test_kv_heads_with_different_numbers_of_entries(counts: tuple[int, ...]) -> 
 def test_the_log_sum_exp_turns_logits_into_weights() -> None:
     q, k, v = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
     (shared,) = memory_of(6)
-    _, lse = attend_with_lse(q, k, v, scaling=SCALING, shared=[shared])
+    _, lse = attend_with_lse(q, k, v, scaling=SCALING, attn="auto", shared=[shared])
     past = q @ shared.keys.repeat_interleave(HEADS // KV_HEADS, 0).transpose(-1, -2) * SCALING
     own = q @ k.repeat_interleave(HEADS // KV_HEADS, 1).transpose(-1, -2) * SCALING
     own = own.masked_fill(~torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril(), -torch.inf)
@@ -69,19 +70,48 @@ def test_decoding_step_under_a_mask() -> None:
     q, k, v = drawn(BATCH, HEADS, 1, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
     shared = memory_of(11)
     mask = torch.arange(LENGTH) < torch.tensor([7, 3, 1])[:, None, None]
-    ours = attend(q, k, v, scaling=SCALING, shared=shared, own_mask=mask)
+    ours = attend(q, k, v, scaling=SCALING, attn="auto", shared=shared, own_mask=mask)
     torch.testing.assert_close(ours, whole_softmax(q, k, v, shared, mask), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_fused_kernel_is_used_and_equals_the_plain_one(causal: bool, dtype: torch.dtype) -> None:
-    kernel = kernel_for("cpu", dtype)
+    kernel = choose_kernel("cpu", dtype).kernel
     assert kernel is not plain_kernel
     q, k, v = (drawn(1, 2, 1500, DIM).to(dtype) for _ in range(3))
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     for fused, plain in zip(kernel(q, k, v, causal, SCALING), plain_kernel(q, k, v, causal, SCALING), strict=True):
         torch.testing.assert_close(fused.float(), plain.float(), atol=tolerance, rtol=tolerance)
+
+
+def test_a_run_says_which_kernel_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose = choose_kernel.__wrapped__  # what it finds here is cached
+    fused = choose("cpu", torch.float32)
+    assert fused.why == "fused CPU kernel (reproduces the plain formula here)"
+    assert choose("cpu", torch.float32, "fused") == fused
+    assert choose("cpu", torch.float32, "plain") == (plain_kernel, "plain kernel (asked for by attn=plain)")
+    assert choose("mps", torch.float32) == (plain_kernel, "plain kernel (there is no fused kernel for mps)")
+    with pytest.raises(UserError, match=r"^Expected attn to be auto or plain, as there is no fused kernel for mps"):
+        choose("mps", torch.float32, "fused")
+    monkeypatch.setattr(attention, "_agrees", lambda *_: False)
+    with pytest.warns(UserWarning, match="Attention is plain, as the fused kernel of cpu fails here with float32"):
+        assert choose("cpu", torch.float32).kernel is plain_kernel
+    with pytest.raises(UserError, match="as the fused kernel of cpu fails here with float32, but got attn=fused"):
+        choose("cpu", torch.float32, "fused")
+
+
+def test_the_kernel_that_is_asked_for_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
+    called: list[str] = []
+    for name in ("_fused_cpu", "plain_kernel"):
+        real = getattr(attention, name)
+        monkeypatch.setattr(attention, name, lambda *given, n=name, f=real: (called.append(n), f(*given))[1])
+    monkeypatch.setattr(attention, "choose_kernel", choose_kernel.__wrapped__)
+    monkeypatch.setattr(attention, "_agrees", lambda *_: True)
+    attend(q, k, v, scaling=SCALING, attn="plain", shared=memory_of(5))
+    attend(q, k, v, scaling=SCALING, attn="fused", shared=memory_of(5))
+    assert called == ["plain_kernel"] * 2 + ["_fused_cpu"] * 2
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -14,6 +14,7 @@ from emloc.passes import prefill, run_rows
 from emloc.prompt import TokenKind
 from emloc.rows import Row, RowBatch, concatenate
 from tests.support.checkpoints import make_checkpoint
+from tests.support.families import cache_name
 from tests.support.lively import demonstrations, lively_backbone, queries, random_image
 
 
@@ -136,8 +137,9 @@ def test_a_memory_of_equal_lengths_serves_stock_transformers(backbone: Backbone)
     memory = NoPruning().compress(backbone, demonstrations(3))
     (row,) = backbone.encode([Query(None, "Which?")])
     positions = torch.arange(len(row)).expand(3, 1, -1) + memory.offset
+    cache = {cache_name(backbone.model): memory.to_cache()}
     with torch.inference_mode():
-        stock = backbone.model(input_ids=row.ids[None], position_ids=positions, past_key_values=memory.to_cache())
+        stock = backbone.model(input_ids=row.ids[None], position_ids=positions, **cache)
     ours = backbone.logits(run_rows(backbone, RowBatch.stack([row], offset=memory.offset), memory)[0])
     torch.testing.assert_close(ours, stock.logits[0], atol=2e-3, rtol=1e-3)
 

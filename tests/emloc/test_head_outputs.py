@@ -26,7 +26,7 @@ KEYS, VALUES = 1.5 * drawn(KV_HEADS, TOKENS, DIM, seed=2), drawn(KV_HEADS, TOKEN
 
 
 def run(keys: Tensor, values: Tensor, queries: Tensor = Q) -> tuple[Tensor, Tensor]:
-    return attend_with_lse(queries, K, V, scaling=SCALING, shared=[KeyValues(keys, values)])
+    return attend_with_lse(queries, K, V, scaling=SCALING, attn="auto", shared=[KeyValues(keys, values)])
 
 
 def seen(keys: Tensor = KEYS, values: Tensor = VALUES, queries: Tensor = Q) -> Seen:

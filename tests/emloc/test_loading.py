@@ -85,5 +85,5 @@ def test_devices_that_are_not_there(name: str) -> None:
 
 
 def test_unknown_dtype(checkpoint: Path) -> None:
-    with pytest.raises(UserError, match=r"dtype to be auto, .*Did you mean 'float16'"):
+    with pytest.raises(UserError, match=r"dtype to be one of auto, .*Did you mean 'float16'"):
         load_backbone(checkpoint, dtype="flaot16")

@@ -5,6 +5,7 @@ Nothing here is taken from the families' files: texts come from chat templates, 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,11 @@ class Family:
         if item.visual is not None:
             found[0]["content"].insert(0, {"type": "image"})
         return found
+
+
+def cache_name(module: Any) -> str:
+    """What a model, or a decoder layer, calls its cache: `cache` from transformers 5.24 on."""
+    return "cache" if "cache" in signature(module.forward).parameters else "past_key_values"
 
 
 def _qwen_images(processor: Any, images: list[Any]) -> tuple[dict[str, Any], list[str]]:

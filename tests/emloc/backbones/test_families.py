@@ -14,7 +14,7 @@ from emloc.divergence import js_divergence
 from emloc.passes import Probe, prefill, run_rows
 from emloc.prompt import TokenKind
 from emloc.rows import RowBatch, concatenate
-from tests.support.families import FAMILIES, Family
+from tests.support.families import FAMILIES, Family, cache_name
 from tests.support.lively import random_image
 
 ANSWERS = ("red", "a green bird", "blue, not grey")
@@ -139,7 +139,7 @@ def stock_logits(family: Family, backbone: Backbone, demo: Demonstration, memory
         for number, layer in enumerate(backbone.layers):
             hidden = layer(
                 hidden, attention_mask=causal(length, memory.lengths[number]), position_embeddings=rotation,
-                past_key_values=cache, use_cache=True,
+                use_cache=True, **{cache_name(layer): cache},
             )  # fmt: skip
             deep = given.get("deepstack_visual_embeds")
             if deep is not None and number < len(deep):

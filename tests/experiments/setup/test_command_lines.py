@@ -14,7 +14,7 @@ NOT_EMPTY = "a text that is not empty"
 NO_CLASS = "Expected method._target_ to name a class for method, such as emloc.methods.emloc.EMLoC, but got"
 RATIOS = "Expected ratios to be a list, each item a number above 0 and at most 1, but got"
 TOP = (
-    "answer, batch_size, budget, chunk_size, dataset, delta, demonstrations, device, dtype, force, heldout_js, "
+    "answer, attn, batch_size, budget, chunk_size, dataset, delta, demonstrations, device, dtype, force, heldout_js, "
     "limit, logger, method, model, on_error, ratios, save_kept, save_memory, scoring, seed, shots"
 )
 
@@ -62,7 +62,26 @@ SENTENCES = {
     "model.visual_tokens=0": (
         "Expected model.visual_tokens to be one of dataset, checkpoint or a whole number from 1 up, but got 0."
     ),
-    "++model.foo=1": "Expected an option of model to be one of name, path, visual_tokens; got 'foo'.",
+    "++model.foo=1": (
+        "Expected an option of model to be one of device_map, load_kwargs, name, path, trust_remote_code, "
+        "visual_tokens; got 'foo'."
+    ),
+    "model.load_kwargs={dtype:float16}": (
+        "Expected model.load_kwargs to be arguments of from_pretrained that are no options of their own, as dtype, "
+        "device_map and trust_remote_code are, but got dtype; write that option instead."
+    ),
+    "model.load_kwargs=3": "Expected model.load_kwargs to be names with a value each or null, but got 3.",
+    "model.device_map=3": "Expected model.device_map to be auto, a device for each module, or null, but got 3.",
+    "model.trust_remote_code=1": "Expected model.trust_remote_code to be true or false, but got 1.",
+    "model.device_map=auto device=cpu": (
+        "Expected device=auto beside device_map=auto, which says where each layer goes, but got device=cpu; leave one "
+        "of them out."
+    ),
+    "attn=flash": "Expected attn to be one of auto, fused, plain, but got 'flash'.",
+    "device=npu": (
+        "Expected torch-npu for device=npu, but it is not installed; pip install torch-npu==.*, the version of your "
+        "torch, beside Ascend's CANN toolkit."
+    ),
     # options of components
     "method.allocation.group=1.5": (
         "Expected method.allocation.group to be a whole number from 1 up, but got 1.5."

@@ -101,6 +101,8 @@ def test_hash_is_of_what_a_result_depends_on() -> None:
     name = run_name(composed())
     for same in (
         "device=cpu",
+        "attn=plain",
+        "model.device_map=auto",
         "batch_size=1",
         "force=true",
         "hydra.run.dir=x",
@@ -114,6 +116,8 @@ def test_hash_is_of_what_a_result_depends_on() -> None:
         "limit=5",
         "dtype=float32",
         "model.path=x",
+        "model.load_kwargs={revision:main}",
+        "model.trust_remote_code=true",
         "method.chunk_size=5",
         "dataset.question=Why?",
         "delta=0.1",

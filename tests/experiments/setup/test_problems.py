@@ -57,6 +57,10 @@ def test_wrong_names_are_explained(override: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
+        (
+            RuntimeError("Failed to load the backend extension: torch_npu. You can disable extension auto-loading ..."),
+            "CANN toolkit for torch-npu, but torch cannot load it; source the toolkit's set_env.sh",
+        ),
         (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"), "smaller batch_size or chunk_size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), "batch_size"),
         (PermissionError(13, "Permission denied", "/data/x"), "/data/x: Permission denied; choose one with hydra.run"),
