@@ -72,7 +72,7 @@ def test_pretended_devices_do_not_mix(tmp_path: Path) -> None:
         chunk = prefill(other, concatenate(rows), other.empty_memory())
         moved = [Pretended(layer.keys.held, HERE) for layer in chunk.layers]  # type: ignore[attr-defined]
         kept = [layer.key_values._replace(keys=keys) for layer, keys in zip(chunk.layers, moved, strict=True)]
-        with pytest.raises(RuntimeError, match="on the same device|not on the expected device"):
+        with pytest.raises(RuntimeError, match=r"on the same device|not on the expected device"):
             Probe(other, rows, other.empty_memory(), chunk).rerun(0, kept)
 
 
