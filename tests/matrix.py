@@ -58,6 +58,7 @@ METHODS: tuple[Method, ...] = (
     EMLoC(delta=0.02, chunk_size=4),
     EMLoC(allocation=LayerSearch(delta=0.02, order="bottom_up"), chunk_size=4),
     EMLoC(allocation=LayerSearch(delta=0.02, group=3), chunk_size=4),
+    EMLoC(delta=0.02, chunk_size=4, probe="heldout"),
     EMLoCVideo(chunk_size=4),
     EMLoCPlus(delta=0.02, chunk_size=4),
     EMLoCPlus(delta=0.02, chunk_size=4, refit=None),

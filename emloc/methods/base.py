@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -36,12 +36,16 @@ class Method:
         How much every token matters; None for methods that prune nothing.
     allocation
         How many tokens stay at every layer; None: all of them.
+    probe
+        Which demonstrations probe a chunk: its own (`self`, EMLoC's), which find their own answers in it, or those of
+        the next one (`heldout`; the first one's probe the last), which do not.
     refit
         How the values that stay make up for what was pruned; None: they stay the model's own.
     """
 
     name: ClassVar[str] = "method"  # of the file, the YAML, the table label and the command-line word
     chunk_size: Count = 20
+    probe: Literal["self", "heldout"] = "self"
     importance: Importance | None = None
     allocation: Allocation | None = None
     refit: Refit | None = None
@@ -92,9 +96,16 @@ class Method:
         return demonstrations
 
     def chunks(self, backbone: Backbone, rows: Sequence[Row]) -> list[ChunkInput]:
-        """The context in chunks, each probed by its own demonstrations; the first one opens with the system turn."""
-        starts = range(0, len(rows), self.chunk_size)
-        return [_chunk(backbone, rows[at : at + self.chunk_size], first=at) for at in starts]
+        """The context in chunks, each probed as `probe` says; the first one opens with the system turn."""
+        groups = [rows[at : at + self.chunk_size] for at in range(0, len(rows), self.chunk_size)]
+        if self.probe == "heldout" and len(groups) == 1:
+            raise UserError(
+                f"Expected at least two chunks for probe=heldout, but {len(rows)} demonstrations are one; lower "
+                "chunk_size, or write probe=self."
+            )
+        probing = groups if self.probe == "self" else [*groups[1:], *groups[:1]]
+        pairs = enumerate(zip(groups, probing, strict=True))
+        return [_chunk(backbone, own, Probes(of), first=number * self.chunk_size) for number, (own, of) in pairs]
 
     def decide(self, region: Region, share: Share, measure: Measure) -> Decision:
         """Which tokens of the region stay."""
@@ -133,10 +144,9 @@ class Method:
             self.allocation.check(total, self.reserved)
 
 
-def _chunk(backbone: Backbone, rows: Sequence[Row], *, first: int) -> ChunkInput:
+def _chunk(backbone: Backbone, rows: Sequence[Row], probes: Probes, *, first: int) -> ChunkInput:
     """A chunk of demonstrations; `first` is the number of its first one."""
     opening = [backbone.system_row()] if first == 0 else []
     lengths = torch.tensor([len(row) for row in (*opening, *rows)])
     numbers = torch.arange(first - len(opening), first + len(rows))
-    probes = Probes(rows)
     return ChunkInput([*opening, *rows], numbers.repeat_interleave(lengths), probes, demonstrations=len(rows))

@@ -6,7 +6,7 @@ demonstration works, and only the answer positions' attention is ever formed.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from emloc.allocation.base import Allocation
 from emloc.allocation.layer_search import LayerSearch
@@ -31,10 +31,11 @@ class EMLoC(Method):
         delta: float | None = None,
         *,
         chunk_size: int = 20,
+        probe: Literal["self", "heldout"] = "self",
         importance: Importance = Answers(),  # noqa: B008 (frozen)
         allocation: Allocation = LayerSearch(),  # noqa: B008 (frozen)
         refit: Refit | None = None,
     ) -> None:
         if delta is not None:
             allocation = allocation.limited(delta)
-        super().__init__(chunk_size=chunk_size, importance=importance, allocation=allocation, refit=refit)
+        super().__init__(chunk_size=chunk_size, probe=probe, importance=importance, allocation=allocation, refit=refit)

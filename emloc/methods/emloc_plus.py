@@ -4,7 +4,7 @@ This project's own method; docs/METHOD.md has its formulas, and what it was meas
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from emloc.allocation.base import Allocation
 from emloc.allocation.water_filling import WaterFilling
@@ -30,10 +30,11 @@ class EMLoCPlus(Method):
         delta: float | None = None,
         *,
         chunk_size: int = 20,
+        probe: Literal["self", "heldout"] = "self",
         importance: Importance = LeaveOneOut(),  # noqa: B008 (frozen)
         allocation: Allocation = WaterFilling(),  # noqa: B008 (frozen)
         refit: Refit | None = Values(),  # noqa: B008 (frozen)
     ) -> None:
         if delta is not None:
             allocation = allocation.limited(delta)
-        super().__init__(chunk_size=chunk_size, importance=importance, allocation=allocation, refit=refit)
+        super().__init__(chunk_size=chunk_size, probe=probe, importance=importance, allocation=allocation, refit=refit)

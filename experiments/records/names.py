@@ -16,7 +16,7 @@ _HOW = {
 }  # fmt: skip
 # These count through the component that reads them: a method without a limit gives the same result, and has the same
 # folder, at every delta.
-_SHARED = {"chunk_size", "delta", "ratios", "budget", "demonstrations", "scoring"}
+_SHARED = {"chunk_size", "probe", "delta", "ratios", "budget", "demonstrations", "scoring"}
 NOT_IDENTITY = frozenset(_HOW | _SHARED)
 
 # An option at its neutral value changes nothing, so the name leaves it out, and an option that is added later renames
@@ -24,6 +24,7 @@ NOT_IDENTITY = frozenset(_HOW | _SHARED)
 NEUTRAL: Mapping[str, object] = {
     "answer": "generate",
     "method.allocation.group": 1,
+    "method.probe": "self",
     "method.allocation.order": "top_down",
     "method.refit._target_": "emloc.refit.none.NoRefit",
     "model.trust_remote_code": False,

@@ -115,15 +115,22 @@ def test_the_reported_divergence_is_that_of_what_is_kept(method: Method, backbon
     """Recomputed from the final memory alone, whatever the method says of itself: the loop has to have measured it."""
     result = method.trace(backbone, demonstrations(SHOTS))
     expected = [
-        recomputed(backbone, result, number, whole=method.scope == "context") for number in range(len(result.chunks))
+        recomputed(
+            backbone,
+            result,
+            number,
+            whole=method.scope == "context",
+            probing=number if method.probe == "self" else (number + 1) % len(result.chunks),
+        )
+        for number in range(len(result.chunks))
     ]
     assert [chunk.js for chunk in result.chunks] == pytest.approx(expected, abs=1e-6)
     if result.memory.lengths != [result.memory.tokens_seen] * backbone.n_layers:
         assert any(chunk.js > 0 for chunk in result.chunks), "tokens went, and nothing is said to have changed"
 
 
-def recomputed(backbone: Backbone, result: Trace, number: int, *, whole: bool) -> float:
-    """JS divergence of a chunk's demonstrations: over the final memory against the teacher of that chunk.
+def recomputed(backbone: Backbone, result: Trace, number: int, *, whole: bool, probing: int) -> float:
+    """JS divergence of the demonstrations of chunk `probing`: over the final memory against the teacher of a chunk.
 
     The teacher is the full memory where the context was decided as a `whole`; else it is the whole chunk, behind what
     was kept of the chunks before it.
@@ -139,9 +146,19 @@ def recomputed(backbone: Backbone, result: Trace, number: int, *, whole: bool) -
         chunk = prefill(backbone, concatenate([*opening, *groups[number]]), earlier)
         teacher = earlier.extend(chunk.layers, offset=chunk.offset, tokens=chunk.tokens)
         final = up_to(result.memory, start + chunk.tokens, offset=chunk.offset)
-    batch = RowBatch.stack(groups[number], offset=teacher.offset)
+    batch = RowBatch.stack(groups[probing], offset=teacher.offset)
     logits = [backbone.logits(run_rows(backbone, batch, memory)[batch.answers]) for memory in (teacher, final)]
     return js_divergence(*logits).item()
+
+
+def test_held_out_probes_are_those_of_the_next_chunk(backbone: Backbone) -> None:
+    rows = backbone.encode(demonstrations(SHOTS))
+    chunks = EMLoC(chunk_size=4, probe="heldout").chunks(backbone, rows)
+    assert [list(map(id, chunk.probes.rows)) for chunk in chunks] == [
+        list(map(id, part)) for part in (rows[4:8], rows[8:], rows[:4])
+    ]
+    with pytest.raises(UserError, match="at least two chunks for probe=heldout, but 4 demonstrations are one"):
+        EMLoC(chunk_size=4, probe="heldout").compress(backbone, demonstrations(4))
 
 
 def up_to(memory: Memory, tokens: int, *, offset: int) -> Memory:

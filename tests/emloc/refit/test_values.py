@@ -25,7 +25,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 @pytest.fixture(scope="module")
 def region(backbone: Backbone) -> Region:
-    given = _chunk(backbone, backbone.encode(demonstrations(ROWS)), first=0)
+    rows = backbone.encode(demonstrations(ROWS))
+    given = _chunk(backbone, rows, Probes(rows), first=0)
     memory = backbone.empty_memory()
     return Region(backbone, prefill(backbone, concatenate(given.turns), memory), memory, given.probes)
 
