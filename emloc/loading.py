@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import AutoConfig
+from transformers.initialization import no_init_weights
 
 from emloc.backbones import family_for
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError, nearest
-from emloc.smollm2 import smollm2
+from emloc.smollm2 import HUB, converted, smollm2
 
 TINY = Path(__file__).parent / "assets" / "tiny"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -53,6 +55,63 @@ def load_backbone(
     if visual_tokens is not None:
         backbone.set_visual_tokens(visual_tokens)
     return backbone
+
+
+def outline(
+    name: str | Path = "tiny", *, device: str = "auto", dtype: str = "auto", visual_tokens: int | None = None
+) -> Backbone:
+    """As `load_backbone`, without weights: they are on the meta device, which takes no memory.
+
+    It tokenises and knows the sizes of everything, but computes nothing. Nothing is downloaded or converted.
+
+    Raises
+    ------
+    NotAtHandError
+        If the checkpoint is not on this machine.
+    UserError
+        As `load_backbone`.
+    """
+    source = at_hand(name)
+    if source is None:
+        raise NotAtHandError(f"{name} is not on this machine; the run itself gets it.")
+    number_type = _resolve_dtype(dtype)
+    family = _family(source)
+    if number_type == "auto":
+        on_cpu = resolve_device(device).type == "cpu"
+        number_type = torch.float32 if on_cpu else _attempt(source, lambda: AutoConfig.from_pretrained(source).dtype)
+    backbone = family(
+        _attempt(source, lambda: _meta_model(family, source, number_type)),
+        *_attempt(source, lambda: family.load_readers(source)),
+        label_words=_attempt(source, lambda: _label_words(source)),
+    )
+    backbone.check_tokenizer()
+    if visual_tokens is not None:
+        backbone.set_visual_tokens(visual_tokens)
+    return backbone
+
+
+class NotAtHandError(UserError):
+    """A checkpoint that would have to be downloaded or converted first."""
+
+
+def at_hand(name: str | Path) -> Path | None:
+    """The folder of a checkpoint on this machine, the Hub's cache included; None if it has yet to be fetched."""
+    if name == "tiny":
+        return TINY
+    if name != "smollm2" and _is_folder(name):
+        return Path(name)
+    cached = try_to_load_from_cache(HUB if name == "smollm2" else str(name), "config.json")
+    if isinstance(cached, str):
+        return Path(cached).parent
+    return converted() if name == "smollm2" and (converted() / "config.json").is_file() else None
+
+
+def _meta_model(family: type[Backbone], source: Path, dtype: torch.dtype | str | None) -> Any:
+    config = AutoConfig.from_pretrained(source)
+    with torch.device("meta"), no_init_weights():
+        model = family.model_class.from_config(config, dtype=dtype)
+    model.tie_weights()  # part of the initialisation that is left out
+    return model
 
 
 def resolve_device(name: str) -> torch.device:

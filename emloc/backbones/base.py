@@ -18,7 +18,7 @@ from emloc.backbones.generation import generate
 from emloc.backbones.templates import read_template
 from emloc.errors import UserError
 from emloc.memory import Memory
-from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, load_frames
+from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, Visual, load_frames
 from emloc.rows import Row
 from emloc.video import Video
 
@@ -50,14 +50,7 @@ class Backbone(Decoder):
     @classmethod
     def load(cls, source: str | Path, dtype: torch.dtype | str) -> tuple[Any, Any, Any]:
         """Model, tokenizer and image processor of a checkpoint; UserError if weights are missing."""
-        # Composed here: AutoProcessor wants torchvision, for video. The weights, which take long, come last.
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        if not tokenizer("a", add_special_tokens=False).input_ids:  # transformers makes an empty one without a word
-            raise UserError(
-                f"Expected a complete checkpoint, but {source} has no tokenizer (tokenizer.json); download it again."
-            )
-        tokenizer.chat_template = read_template(source, tokenizer)
-        processor = cls.processor_class.from_pretrained(source) if cls.processor_class else None
+        tokenizer, processor = cls.load_readers(source)  # first: the weights take long
         model, info = cls.model_class.from_pretrained(source, dtype=dtype, output_loading_info=True)
         if info["missing_keys"] or info["mismatched_keys"]:
             missing = sorted([*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])])
@@ -66,6 +59,18 @@ class Backbone(Decoder):
                 f"({missing[0]}, ...); download the checkpoint again."
             )
         return model.requires_grad_(False), tokenizer, processor
+
+    @classmethod
+    def load_readers(cls, source: str | Path) -> tuple[Any, Any]:
+        """Tokenizer and image processor of a checkpoint: all that reads the input, without the weights."""
+        # Composed here: AutoProcessor wants torchvision, for video.
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        if not tokenizer("a", add_special_tokens=False).input_ids:  # transformers makes an empty one without a word
+            raise UserError(
+                f"Expected a complete checkpoint, but {source} has no tokenizer (tokenizer.json); download it again."
+            )
+        tokenizer.chat_template = read_template(source, tokenizer)
+        return tokenizer, cls.processor_class.from_pretrained(source) if cls.processor_class else None
 
     @staticmethod
     def from_model(model: Any, tokenizer: Any, image_processor: Any = None) -> "Backbone":
@@ -120,6 +125,10 @@ class Backbone(Decoder):
         The features are in reading order, those of a video step after step; an image is one step.
         """
 
+    @abstractmethod
+    def visual_size(self, visual: Visual) -> int:
+        """How many features `visual_features` gives for a visual; only its image processor is asked, no weights."""
+
     def positions(self, kinds: Tensor, grids: Sequence[Any]) -> Tensor:
         """Positions (P, T) from 0 of a row with these token kinds (T,) and grids of its visuals; here one by one."""
         return torch.arange(len(kinds))[None]
@@ -161,6 +170,13 @@ class Backbone(Decoder):
         """The rest of a query. `concatenate` makes of both parts what `encode` gives."""
         return self._row(self.chat.tail(query), iter(()))
 
+    def token_kinds(self, items: Sequence[Demonstration | Query]) -> list[Tensor]:
+        """The `kinds` (T,) of the rows that `encode` gives; weights are not needed, they may be on the meta device."""
+        for item in items:
+            self._check_visual(item)
+        sizes = ([] if item.visual is None else [self.visual_size(item.visual)] for item in items)
+        return [self._tokens(self.chat.render(item), size)[1] for item, size in zip(items, sizes, strict=True)]
+
     def _features(self, items: Sequence[Demonstration | Query]) -> Iterator[tuple[Tensor, Any]]:
         for item in items:
             self._check_visual(item)
@@ -188,15 +204,19 @@ class Backbone(Decoder):
 
     def _row(self, pieces: Sequence[Piece], visuals: Iterator[tuple[Tensor, Any]]) -> Row:
         """A row of the pieces; takes one of `visuals` for each visual piece."""
-        ids, kinds, shown = [], [], []
+        shown = [next(visuals) for piece in pieces if piece.kind == TokenKind.IMAGE]
+        return self.build_row(*self._tokens(pieces, [len(features) for features, _ in shown]), shown)
+
+    def _tokens(self, pieces: Sequence[Piece], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Ids and kinds (T,) of the pieces; a visual piece takes as many tokens as the next of `sizes` says."""
+        ids, kinds, left = [], [], iter(sizes)
         for piece in pieces:
             piece_ids = self._piece_ids(piece.text, piece.literal)
             if piece.kind == TokenKind.IMAGE:
-                shown.append(next(visuals))
-                piece_ids = piece_ids * shown[-1][0].shape[0]
+                piece_ids = piece_ids * next(left)
             ids += piece_ids
             kinds += [int(piece.kind)] * len(piece_ids)
-        return self.build_row(torch.tensor(ids, dtype=torch.int64), torch.tensor(kinds, dtype=torch.uint8), shown)
+        return torch.tensor(ids, dtype=torch.int64), torch.tensor(kinds, dtype=torch.uint8)
 
     def build_row(self, ids: Tensor, kinds: Tensor, visuals: Sequence[tuple[Tensor, Any]]) -> Row:
         """A row from ids (T,), kinds (T,) and the features of its visuals, in order.
