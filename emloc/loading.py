@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
@@ -74,13 +74,12 @@ def outline(
     source = at_hand(name)
     if source is None:
         raise NotAtHandError(f"{name} is not on this machine; the run itself gets it.")
-    number_type = _resolve_dtype(dtype)
-    family = _family(source)
+    place, number_type, config = resolve_device(device), _resolve_dtype(dtype), _config(source)
+    family = family_for(config.model_type, source)
     if number_type == "auto":
-        on_cpu = resolve_device(device).type == "cpu"
-        number_type = torch.float32 if on_cpu else _attempt(source, lambda: AutoConfig.from_pretrained(source).dtype)
+        number_type = torch.float32 if place.type == "cpu" else config.dtype
     backbone = family(
-        _attempt(source, lambda: _meta_model(family, source, number_type)),
+        _attempt(source, lambda: _meta_model(family, config, number_type)),
         *_attempt(source, lambda: family.load_readers(source)),
         label_words=_attempt(source, lambda: _label_words(source)),
     )
@@ -94,20 +93,30 @@ class NotAtHandError(UserError):
     """A checkpoint that would have to be downloaded or converted first."""
 
 
-def at_hand(name: str | Path) -> Path | None:
+def converted_bytes(name: str | Path, dtype: torch.dtype) -> int:
+    """Bytes of the checkpoint's files that hold another number type than `dtype`: all are held while they are read."""
+    folder = Path(at_hand(name) or "")
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if _first_dtype(path) != dtype)
+
+
+def _first_dtype(path: Path) -> torch.dtype:
+    with safe_open(path, framework="pt") as opened:
+        return opened.get_tensor(next(iter(opened.keys()))).dtype
+
+
+def at_hand(name: str | Path) -> str | Path | None:
     """The folder of a checkpoint on this machine, the Hub's cache included; None if it has yet to be fetched."""
     if name == "tiny":
         return TINY
     if name != "smollm2" and _is_folder(name):
-        return Path(name)
+        return name
     cached = try_to_load_from_cache(HUB if name == "smollm2" else str(name), "config.json")
     if isinstance(cached, str):
         return Path(cached).parent
     return converted() if name == "smollm2" and (converted() / "config.json").is_file() else None
 
 
-def _meta_model(family: type[Backbone], source: Path, dtype: torch.dtype | str | None) -> Any:
-    config = AutoConfig.from_pretrained(source)
+def _meta_model(family: type[Backbone], config: Any, dtype: torch.dtype | str | None) -> Any:
     with torch.device("meta"), no_init_weights():
         model = family.model_class.from_config(config, dtype=dtype)
     model.tie_weights()  # part of the initialisation that is left out
@@ -148,10 +157,14 @@ def _source(name: str | Path) -> str | Path:
 
 def _family(source: str | Path) -> Any:
     """The backbone class for a checkpoint, by the model type its config names."""
+    return family_for(_config(source).model_type, source)
+
+
+def _config(source: str | Path) -> Any:
     if _is_folder(source) and not (Path(source) / "config.json").is_file():
         state = "has no config.json" if Path(source).is_dir() else "does not exist"
         raise UserError(f"Expected a checkpoint folder in Hugging Face format, but {source} {state}.")
-    return family_for(_attempt(source, lambda: AutoConfig.from_pretrained(source)).model_type, source)
+    return _attempt(source, lambda: AutoConfig.from_pretrained(source))
 
 
 def _is_folder(source: str | Path) -> bool:

@@ -71,7 +71,7 @@ class LayerSearch(Allocation):
             )
 
     def trial_forwards(self, layers: int, tokens: int, reserved: int) -> tuple[int, int]:
-        """A trial runs from its group's lowest layer to the top; each group takes one at least, one per ratio at most."""
+        """A trial runs from its group's lowest layer up; every group takes one at least, one per ratio at most."""
         once = sum(layers - min(group) for group in layer_groups(layers, order=self.order, size=self.group))
         tried = len(self._counts(tokens, reserved))
         return once * min(1, tried), once * tried

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from emloc.attention import kernel_for, plain_kernel
 from emloc.backbones.base import Backbone
-from emloc.loading import resolve_device
+from emloc.loading import converted_bytes, resolve_device
 from emloc.methods.base import Method
 from emloc.prompt import Demonstration, Query
 from experiments.datasets.base import Dataset, Sample
@@ -68,6 +68,8 @@ def forecast(wanted: Wanted, *, process: int, sample: int) -> Forecast:
         queries=queries,
         heldout=_heldout(backbone, wanted, code, sample),
         plain=kernel_for(device.type, backbone.dtype) is plain_kernel,
+        # An accelerator gets them as they are wanted: files are read on the CPU.
+        converted=converted_bytes(wanted.model.path, backbone.dtype) if device.type == "cpu" else 0,
         glibc=device.type == "cpu" and Plan.glibc,
     )
     return Forecast(
@@ -82,7 +84,7 @@ def forecast(wanted: Wanted, *, process: int, sample: int) -> Forecast:
 
 
 def _context(backbone: Backbone, method: Method, shown: Sequence[Demonstration], sample: int) -> Context:
-    rows = Rows.of(backbone, spread_out([*shown], sample), len(shown))
+    rows = Rows.of(backbone, spread_out(shown, sample), len(shown))
     return Context(demonstrations=rows, opening=len(backbone.system_row()), chunk_size=method.chunk_size)
 
 

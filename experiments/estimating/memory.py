@@ -34,8 +34,9 @@ class Estimate:
         The context if nothing is pruned, as records count it.
     memory_least, memory_most
         The same once it is compressed.
-    encoding, prefill, deciding, answering
-        The most that each phase holds besides: the vision tower on a batch of images; the longest chunk over the
+    loading, encoding, prefill, deciding, answering
+        The most that each phase holds besides: files that are turned into another number type (and no rows yet); the
+        vision tower on a batch of images; the longest chunk over the
         memory before it; probes, trials and their divergences; a batch of queries over the memory.
     """
 
@@ -45,6 +46,7 @@ class Estimate:
     memory_full: CountOrZero
     memory_least: CountOrZero
     memory_most: CountOrZero
+    loading: CountOrZero
     encoding: CountOrZero
     prefill: CountOrZero
     deciding: CountOrZero
@@ -56,7 +58,8 @@ class Estimate:
     @property
     def beyond(self) -> int:
         """What the run needs on top of the process."""
-        return self.weights + self.rows + max(self.encoding, self.prefill, self.deciding, self.answering)
+        phases = max(self.encoding, self.prefill, self.deciding, self.answering)
+        return self.weights + max(self.loading, self.rows + phases)
 
     @property
     def peak(self) -> int:
@@ -70,7 +73,10 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A run, as far as its memory depends on it. `plain`: attention forms its logits; `glibc`: see `_holes`."""
+    """A run, as far as its memory depends on it.
+
+    `plain`: attention forms its logits; `converted`: bytes of files in another number type; `glibc`: see `_holes`.
+    """
 
     model: ModelSize
     method: Method
@@ -78,6 +84,7 @@ class Plan:
     queries: Queries
     heldout: Rows
     plain: bool
+    converted: CountOrZero = 0
     glibc: bool = sys.platform == "linux"
 
 
@@ -92,6 +99,7 @@ def estimate(plan: Plan, *, process: int = 0) -> Estimate:
         memory_full=context.tokens * model.entry,
         memory_least=least,
         memory_most=most,
+        loading=plan.converted,
         encoding=_encoding(model, context.demonstrations),
         prefill=_prefill(plan, most),
         deciding=max(_deciding(plan, most), _heldout(plan, most)),

@@ -25,11 +25,12 @@ def memory_lines(memory: Estimate) -> list[str]:
         ("weights", gigabytes(memory.weights), ""),
         ("context", gigabytes(memory.rows), "the demonstrations, embedded"),
         ("memory", f"{gigabytes(memory.memory_full)} -> {kept}", "keys and values, whole and compressed"),
+        ("loading", gigabytes(memory.loading), "files of another number type, while they are read"),
         ("encoding", gigabytes(memory.encoding), "images of one batch in the vision tower"),
         ("prefill", gigabytes(memory.prefill), "a chunk over the memory before it"),
         ("deciding", gigabytes(memory.deciding), "probes and trials of a chunk"),
         ("answering", gigabytes(memory.answering), "a batch of queries over the memory"),
-        ("peak", gigabytes(memory.peak), "process, weights, context and the largest of the four phases"),
+        ("peak", gigabytes(memory.peak), "process, weights, context and the largest phase: loading to answering"),
     ]
     return [f"  {name:<12}{value:<30}{meaning}".rstrip() for name, value, meaning in rows]
 
