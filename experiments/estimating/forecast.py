@@ -34,13 +34,18 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a run will need. `counted` of its demonstrations were tokenised, the others are taken to be like them."""
+    """What a run will need.
+
+    `counted` of its demonstrations were tokenised, the others are taken to be like them. `own_contexts`: the method
+    condenses a context per query besides, which is not estimated.
+    """
 
     device: torch.device
     dtype: torch.dtype
     context: Context
     queries: Queries
     counted: int
+    own_contexts: bool
     memory: Estimate
     forwards: Forwards
 
@@ -78,6 +83,7 @@ def forecast(wanted: Wanted, *, process: int, sample: int) -> Forecast:
         context=context,
         queries=queries,
         counted=min(sample, len(shown)),
+        own_contexts=wanted.method.own_contexts,
         memory=estimate(plan, process=process if device.type == "cpu" else 0),
         forwards=forwards(wanted.method, backbone.n_layers, context, queries),
     )

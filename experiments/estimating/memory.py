@@ -17,7 +17,7 @@ _VOCABULARY_BLOCK = 16384  # rows of the output matrix that are turned to float3
 _KEY_BLOCK = 1024  # keys of the plain kernel at a time, see emloc.attention
 _JS_COPIES = 8  # of (A, V): two logits, their log-probabilities, the mean's, and three temporaries of a KL divergence
 # glibc takes blocks of up to 32 MB from its heap, and gives none back that small ones sit on.
-_HEAP_LEAST, _HEAP_MOST, _HOLE = 128 * 1024, 32 * 1024**2, 1.5
+_HEAP_LEAST, _HEAP_MOST, _HOLE = 128 * 1024, 32 * 1024**2, 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +190,8 @@ def _answering(plan: Plan) -> int:
     """
     model, batch = plan.model, plan.queries.batch
     own = (batch.padded + len(batch.lengths) * plan.queries.new_tokens) * model.entry
+    if not plan.queries.choices and _pinned(plan, own // (2 * model.layers)):
+        own *= 2  # a new token makes all of them grow out of the room that they had
     positions = len(batch.lengths) * max(1, max(plan.queries.choices, default=1) - 1)
     logits = positions * model.vocabulary * _F32 * (3 if plan.queries.choices else 2)
     return own + max(layer(model, batch.padded, plain=plan.plain), logits + _matrix_block(model))
@@ -226,8 +228,14 @@ def _stored(model: ModelSize, entries: int) -> int:
 def _holes(plan: Plan, rows: Rows) -> int:
     """What the C library cannot give back while a search goes on, on the CPU under Linux.
 
-    Every layer's decision leaves small blocks (the entries it keeps) in the room of a freed table (A, V), so that the
-    next table takes new room: 1.5 tables per layer, as measured. Tables above 32 MB are given back at once.
+    A layer's decision may leave small blocks (the entries it keeps) in the room of a freed table (A, V), so that the
+    next table takes new room. Measured were 0 to 1.5 tables per layer, as chance has it (docs/PERFORMANCE.md); this is
+    the middle. Tables above 32 MB are given back at once.
     """
     table = sum(rows.answers) * plan.model.vocabulary * _F32
-    return int(_HOLE * plan.model.layers * table) if plan.glibc and _HEAP_LEAST <= table <= _HEAP_MOST else 0
+    return int(_HOLE * plan.model.layers * table) if _pinned(plan, table) else 0
+
+
+def _pinned(plan: Plan, block: int) -> bool:
+    """Whether a block of so many bytes may stay with the process once it is freed."""
+    return plan.glibc and _HEAP_LEAST <= block <= _HEAP_MOST

@@ -8,6 +8,7 @@ from experiments.estimating.machine import Machine
 from experiments.estimating.memory import Estimate
 
 _MB, _GB = 1e6, 1e9
+_OWN = "each query about a video condenses a context of its own, which is not counted here"
 
 
 def gigabytes(count: float) -> str:
@@ -45,6 +46,7 @@ def forecast_lines(found: Forecast) -> list[str]:
     rows = [
         ("tokens", tokens),
         ("queries", f"{queries.count:,}, batches: {queries.batches:,}"),
+        *([("not in it", _OWN)] if found.own_contexts else []),
         ("layers run", f"{cost.deciding} to compress, {cost.measuring} to measure, {cost.answering} to answer"),
     ]
     return [*(f"  {name:<12}{text}" for name, text in rows), *memory_lines(found.memory)]
@@ -75,6 +77,7 @@ def as_plain(run_id: str, machine: Machine, found: Forecast | None, unknown: str
         "chunks": found.context.chunk_tokens,
         "demonstrations": len(found.context.demonstrations.lengths),
         "counted": found.counted,
+        "own_contexts": found.own_contexts,
         "queries": found.queries.count,
         "memory": found.memory.as_dict(),
         "layer_forwards": asdict(found.forwards),
