@@ -1,7 +1,7 @@
 """What a run is going to need, from its checked configuration: the checkpoint's configuration and readers, the data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from omegaconf import DictConfig
@@ -10,7 +10,8 @@ from emloc.attention import kernel_for, plain_kernel
 from emloc.backbones.base import Backbone
 from emloc.loading import converted_bytes, resolve_device
 from emloc.methods.base import Method
-from emloc.prompt import Demonstration, Query
+from emloc.prompt import Demonstration, Query, load_image
+from emloc.video import Video
 from experiments.datasets.base import Dataset, Sample
 from experiments.datasets.codewords import AnswerCode
 from experiments.estimating.forwards import Forwards, forwards
@@ -31,6 +32,18 @@ class Wanted:
     dataset: Dataset
     chosen: Sequence[Sample]  # the demonstrations
 
+    def opened(self, count: int) -> "Wanted":
+        """The same, with the images of `count` demonstrations open: a run looks at these first, and reads them once.
+
+        UserError if one cannot be read.
+        """
+        chosen = [*self.chosen]
+        for at in spread_out(range(len(chosen)), count):
+            visual = chosen[at].visual
+            if visual is not None and not isinstance(visual, Video):
+                chosen[at] = replace(chosen[at], visual=load_image(visual))
+        return replace(self, chosen=chosen)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
@@ -50,8 +63,10 @@ class Forecast:
     forwards: Forwards
 
 
-def forecast(wanted: Wanted, *, process: int, sample: int) -> Forecast:
+def forecast(wanted: Wanted, *, process: int, sample: int, read_queries: bool = True) -> Forecast:
     """Estimate a run that is made in a process of `process` bytes, from at most `sample` demonstrations and queries.
+
+    Without `read_queries` the images of queries are not opened, but taken to be like a demonstration's.
 
     Raises
     ------
@@ -65,13 +80,14 @@ def forecast(wanted: Wanted, *, process: int, sample: int) -> Forecast:
     code = AnswerCode.for_classes(wanted.dataset.classes, backbone.label_words, wanted.settings.seed)
     shown = wanted.method.demonstrated([wanted.dataset.solved(item, code=code) for item in wanted.chosen])
     context = _context(backbone, wanted.method, shown, sample)
-    queries = _queries(backbone, wanted, code, opening=0 if shown else context.opening, sample=sample)
+    asked = _shown(wanted, read=read_queries)
+    queries = _queries(backbone, wanted, asked, code, opening=0 if shown else context.opening, sample=sample)
     plan = Plan(
         model=ModelSize.of(backbone),
         method=wanted.method,
         context=context,
         queries=queries,
-        heldout=_heldout(backbone, wanted, code, sample),
+        heldout=_heldout(backbone, wanted, asked, code, sample),
         plain=kernel_for(device.type, backbone.dtype) is plain_kernel,
         # An accelerator gets them as they are wanted: files are read on the CPU.
         converted=converted_bytes(wanted.model.path, backbone.dtype) if device.type == "cpu" else 0,
@@ -94,11 +110,27 @@ def _context(backbone: Backbone, method: Method, shown: Sequence[Demonstration],
     return Context(demonstrations=rows, opening=len(backbone.system_row()), chunk_size=method.chunk_size)
 
 
-def _queries(backbone: Backbone, wanted: Wanted, code: AnswerCode, *, opening: int, sample: int) -> Queries:
+def _shown(wanted: Wanted, *, read: bool) -> Callable[[Sample], Sample]:
+    """What is tokenised in place of a query's sample: itself, or the same text with an image that is open already."""
+    if read or not wanted.chosen:
+        return lambda sample: sample
+    (middle,) = spread_out(wanted.chosen, 1)  # `opened` has opened it, as its count is odd
+    return lambda sample: replace(sample, visual=middle.visual)
+
+
+def _queries(
+    backbone: Backbone,
+    wanted: Wanted,
+    seen: Callable[[Sample], Sample],
+    code: AnswerCode,
+    *,
+    opening: int,
+    sample: int,
+) -> Queries:
     """The queries that are asked; `opening` tokens of a system turn are in front of each where there is no context."""
     settings, dataset = wanted.settings, wanted.dataset
     asked = _usable(spread_out(dataset.samples(), settings.limit))
-    items = [dataset.query(item) for item in spread_out(asked, sample)]
+    items = [dataset.query(seen(item)) for item in spread_out(asked, sample)]
     if wanted.method.own_contexts:  # what they show is condensed first, and only their text is run as a batch
         items = [Query(None, item.question) for item in items]
     rows = Rows.of(backbone, items, min(settings.batch_size, len(asked)))
@@ -111,10 +143,12 @@ def _queries(backbone: Backbone, wanted: Wanted, code: AnswerCode, *, opening: i
     )
 
 
-def _heldout(backbone: Backbone, wanted: Wanted, code: AnswerCode, sample: int) -> Rows:
+def _heldout(
+    backbone: Backbone, wanted: Wanted, seen: Callable[[Sample], Sample], code: AnswerCode, sample: int
+) -> Rows:
     settings, dataset = wanted.settings, wanted.dataset
     chosen = _usable(spread_out(dataset.samples(), settings.heldout_js)) if settings.heldout_js else []
-    solved = [dataset.solved(item, code=code) for item in spread_out(chosen, sample)]
+    solved = [dataset.solved(seen(item), code=code) for item in spread_out(chosen, sample)]
     return Rows.of(backbone, solved, min(settings.batch_size, len(chosen)))
 
 

@@ -3,7 +3,7 @@
 import logging
 
 from emloc.errors import UserError
-from experiments.estimating.forecast import Wanted, forecast
+from experiments.estimating.forecast import Forecast, Wanted, forecast
 from experiments.estimating.machine import available_bytes, resident_bytes
 from experiments.estimating.wording import gigabytes, memory_lines
 
@@ -11,12 +11,21 @@ _SAMPLE = 3  # demonstrations and queries that are tokenised: enough for a first
 _LOG = logging.getLogger(__name__)
 
 
-def warn_if_too_large(wanted: Wanted) -> None:
-    """Log the estimate and what to lower, if the run does not fit; it goes on all the same, an estimate is no proof."""
+def looked_at(wanted: Wanted) -> Wanted:
+    """The run that is wanted, with what was read of it; if it does not fit, the estimate and what to lower are logged.
+
+    It goes on all the same: an estimate is no proof.
+    """
     try:
-        expected = forecast(wanted, process=resident_bytes(), sample=_SAMPLE)
+        opened = wanted.opened(_SAMPLE)
+        expected = forecast(opened, process=resident_bytes(), sample=_SAMPLE, read_queries=False)
     except UserError:
-        return  # not on this machine, or bad input: the run itself says so where it comes to it
+        return wanted  # not on this machine, or bad input: the run itself says so where it comes to it
+    _warn_if_too_large(expected)
+    return opened
+
+
+def _warn_if_too_large(expected: Forecast) -> None:
     room = available_bytes(expected.device)
     if room is None or expected.memory.beyond <= room:
         return

@@ -19,7 +19,7 @@ from emloc.rows import Row
 from experiments.datasets.base import Dataset, Sample
 from experiments.datasets.codewords import AnswerCode
 from experiments.estimating.forecast import Wanted
-from experiments.estimating.warning import warn_if_too_large
+from experiments.estimating.warning import looked_at
 from experiments.records.files import LAYERS, PICTURE
 from experiments.records.schema import COMPLETE, Record
 from experiments.records.upgrade import SCHEMA
@@ -88,10 +88,9 @@ class Job:
         settings = Settings.of(config)
         if not settings.force:
             folder.check()
-        asked = wanted(config, folder.path.parent)
+        asked = looked_at(wanted(config, folder.path.parent))
         method, dataset, chosen = asked.method, asked.dataset, asked.chosen
         logger = build(config.logger, "logger", Logger)
-        warn_if_too_large(asked)
         with _quiet_transformers():
             backbone = build_backbone(config.model, settings, dataset)
         code = AnswerCode.for_classes(dataset.classes, backbone.label_words, settings.seed)
