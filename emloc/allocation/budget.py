@@ -101,6 +101,10 @@ class Budgeted(Allocation):
         pairs = zip(scores, counts, strict=True)
         return Decision([top_indices(score, count, reserved=share.reserved) for score, count in pairs])
 
+    def kept(self, layers: int, share: Share) -> tuple[int, int]:
+        total = sum(self.counts(layers, share))
+        return total, total
+
     def counts(self, layers: int, share: Share) -> list[int]:
         """Tokens of this part that each layer keeps; those of all parts add up to the layer's budget exactly."""
         # The difference of two rounded sums, not a rounded share: those of all chunks then add up to the budget.

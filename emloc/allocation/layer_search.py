@@ -70,6 +70,20 @@ class LayerSearch(Allocation):
                 f"large enough to keep a token, but the largest, {largest:g}, keeps none of the context's {total}.",
             )
 
+    def trial_forwards(self, layers: int, tokens: int, reserved: int) -> tuple[int, int]:
+        """A trial runs from its group's lowest layer up; every group takes one at least, one per ratio at most."""
+        once = sum(layers - min(group) for group in layer_groups(layers, order=self.order, size=self.group))
+        tried = len(self._counts(tokens, reserved))
+        return once * min(1, tried), once * tried
+
+    def kept(self, layers: int, share: Share) -> tuple[int, int]:
+        return layers * min([*self._counts(share.tokens, share.reserved), share.tokens]), layers * share.tokens
+
+    def _counts(self, tokens: int, reserved: int) -> list[int]:
+        """What the ratios that are tried keep of a region, ascending; see `ratios`."""
+        counts = [int(tokens * ratio) for ratio in self.ratios]
+        return [count for count in counts if count >= max(1, reserved)]
+
     def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
         search = _Search(scores, measure, least=max(1, share.reserved), upwards=self.order == "bottom_up")
         for layers in layer_groups(len(scores), order=self.order, size=self.group):

@@ -47,6 +47,7 @@ class WaterFilling(Allocation):
     """
 
     judged_as_refitted: ClassVar[bool] = True
+    observing: ClassVar[bool] = True
     delta: Annotated[float, Range(0, LN2, note="nats, at most ln 2")] = 0.005
     trials: Count = 6
 
@@ -56,6 +57,12 @@ class WaterFilling(Allocation):
 
     def limited(self, delta: float) -> "WaterFilling":
         return replace(self, delta=delta)
+
+    def trial_forwards(self, layers: int, tokens: int, reserved: int) -> tuple[int, int]:
+        return layers, layers * self.trials
+
+    def kept(self, layers: int, share: Share) -> tuple[int, int]:
+        return layers * _counts(share.tokens)[0], layers * share.tokens
 
     def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
         filling = _Filling.of(scores, measure)
@@ -85,8 +92,7 @@ class _Filling:
     @classmethod
     def of(cls, scores: Sequence[Tensor], measure: Measure) -> "_Filling":
         region = measure.region
-        tokens = region.chunk.tokens
-        counts = sorted({max(1, round(share * tokens)) for share in SHARES})
+        tokens, counts = region.chunk.tokens, _counts(region.chunk.tokens)
         orders = [score.argsort(dim=-1, descending=True, stable=True) for score in scores]
         losses = []
         for number, (observed, layer, order) in enumerate(
@@ -127,6 +133,11 @@ class _Filling:
 
     def _at(self, price: float) -> Tensor:
         return (self.losses + price * self.shares).argmin(dim=-1)
+
+
+def _counts(tokens: int) -> list[int]:
+    """What a KV head can keep of a region."""
+    return sorted({max(1, round(share * tokens)) for share in SHARES})
 
 
 def _start(earlier: Decision | None) -> float:

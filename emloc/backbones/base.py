@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer
+from transformers.initialization import no_init_weights
 
 from emloc.answering import answer_batch
 from emloc.attention import Attn
@@ -21,7 +22,7 @@ from emloc.backbones.templates import read_template
 from emloc.checkpoint import LoadOptions
 from emloc.errors import UserError
 from emloc.memory import Memory
-from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, load_frames
+from emloc.prompt import ChatFormat, Demonstration, Piece, Query, TokenKind, Visual, load_frames
 from emloc.rows import Row
 from emloc.video import Video
 
@@ -76,11 +77,23 @@ class Backbone(Decoder):
         return tokenizer, cls.processor_class.from_pretrained(source, **where) if cls.processor_class else None
 
     @classmethod
-    def outline(cls, config: Any, tokenizer: Any, image_processor: Any, options: LoadOptions) -> "Backbone":
+    def outline(
+        cls,
+        config: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        options: LoadOptions,
+        *,
+        dtype: torch.dtype | None = None,
+        label_words: tuple[str, ...] | None = None,
+        attn: Attn = "auto",
+    ) -> "Backbone":
         """A backbone whose weights have no values, which takes no time: what it refuses, the real one would."""
-        with torch.device("meta"):
-            model = cls.model_class.from_config(copy.deepcopy(config), trust_remote_code=options.trust_remote_code)
-        return cls(model, tokenizer, image_processor)
+        trusted = options.trust_remote_code
+        with torch.device("meta"), no_init_weights():
+            model = cls.model_class.from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=trusted)
+        model.tie_weights()  # part of the initialisation that is left out
+        return cls(model, tokenizer, image_processor, label_words=label_words, attn=attn)
 
     @classmethod
     def load_model(cls, source: str | Path, **settings: Any) -> Any:
@@ -147,6 +160,10 @@ class Backbone(Decoder):
         The features are in reading order, those of a video step after step; an image is one step.
         """
 
+    @abstractmethod
+    def visual_size(self, visual: Visual) -> int:
+        """How many features `visual_features` gives for a visual; only its image processor is asked, no weights."""
+
     def positions(self, kinds: Tensor, grids: Sequence[Any]) -> Tensor:
         """Positions (P, T) from 0 of a row with these token kinds (T,) and grids of its visuals; here one by one."""
         return torch.arange(len(kinds))[None]
@@ -188,6 +205,13 @@ class Backbone(Decoder):
         """The rest of a query. `concatenate` makes of both parts what `encode` gives."""
         return self._row(self.chat.tail(query), iter(()))
 
+    def token_kinds(self, items: Sequence[Demonstration | Query]) -> list[Tensor]:
+        """The `kinds` (T,) of the rows that `encode` gives; weights are not needed, they may be on the meta device."""
+        for item in items:
+            self._check_visual(item)
+        sizes = ([] if item.visual is None else [self.visual_size(item.visual)] for item in items)
+        return [self._tokens(self.chat.render(item), size)[1] for item, size in zip(items, sizes, strict=True)]
+
     def _features(self, items: Sequence[Demonstration | Query]) -> Iterator[tuple[Tensor, Any]]:
         for item in items:
             self._check_visual(item)
@@ -215,15 +239,19 @@ class Backbone(Decoder):
 
     def _row(self, pieces: Sequence[Piece], visuals: Iterator[tuple[Tensor, Any]]) -> Row:
         """A row of the pieces; takes one of `visuals` for each visual piece."""
-        ids, kinds, shown = [], [], []
+        shown = [next(visuals) for piece in pieces if piece.kind == TokenKind.IMAGE]
+        return self.build_row(*self._tokens(pieces, [len(features) for features, _ in shown]), shown)
+
+    def _tokens(self, pieces: Sequence[Piece], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Ids and kinds (T,) of the pieces; a visual piece takes as many tokens as the next of `sizes` says."""
+        ids, kinds, left = [], [], iter(sizes)
         for piece in pieces:
             piece_ids = self._piece_ids(piece.text, piece.literal)
             if piece.kind == TokenKind.IMAGE:
-                shown.append(next(visuals))
-                piece_ids = piece_ids * shown[-1][0].shape[0]
+                piece_ids = piece_ids * next(left)
             ids += piece_ids
             kinds += [int(piece.kind)] * len(piece_ids)
-        return self.build_row(torch.tensor(ids, dtype=torch.int64), torch.tensor(kinds, dtype=torch.uint8), shown)
+        return torch.tensor(ids, dtype=torch.int64), torch.tensor(kinds, dtype=torch.uint8)
 
     def build_row(self, ids: Tensor, kinds: Tensor, visuals: Sequence[tuple[Tensor, Any]]) -> Row:
         """A row from ids (T,), kinds (T,) and the features of its visuals, in order.

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText
 from emloc.backbones.base import Backbone
 from emloc.backbones.templates import ImageText, chat_format
 from emloc.errors import UserError
-from emloc.prompt import ChatFormat
+from emloc.prompt import ChatFormat, Visual
 
 
 class ImageBackbone(Backbone):
@@ -52,6 +52,9 @@ class ImageBackbone(Backbone):
                 f"Expected visual_tokens to be {self.tokens_per_image}, as {self.model.config.model_type} uses for "
                 f"every image, but got {count}; give that number, or leave it to the checkpoint."
             )
+
+    def visual_size(self, visual: Visual) -> int:
+        return self.tokens_per_image
 
     def visual_features(self, visuals: Iterable[Iterable[Image.Image]]) -> Iterator[tuple[Tensor, Any]]:
         images = chain.from_iterable(visuals)  # an image is its own only frame

@@ -1,5 +1,6 @@
 """Qwen2-VL (the paper's model family) on stock transformers."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
@@ -12,7 +13,8 @@ from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from emloc.backbones.base import Backbone
-from emloc.prompt import ChatFormat, TokenKind
+from emloc.prompt import ChatFormat, TokenKind, Visual, load_frames
+from emloc.video import Video
 
 
 class Qwen2VL(Backbone):
@@ -46,6 +48,12 @@ class Qwen2VL(Backbone):
         for _, members in groupby(self._encoded(steps), key=itemgetter(0)):
             _, features, grids = zip(*members, strict=True)
             yield torch.cat(features), torch.tensor([len(grids), *grids[0].tolist()[1:]])
+
+    def visual_size(self, visual: Visual) -> int:
+        frames = load_frames(visual)
+        grid = self._patches(next(frames))[1].tolist()  # all frames of a video have one size
+        steps = math.ceil(visual.frames / self.frames_per_step) if isinstance(visual, Video) else 1
+        return steps * math.prod(grid[1:]) // self.image_processor.merge_size**2
 
     def patch_features(self, pixel_values: Tensor, grids: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Features (N, C) and grid (3,) of every image in the patches (sum t*h*w, patch length) and grids (I, 3)."""

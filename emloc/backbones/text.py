@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from emloc.backbones.base import Backbone
 from emloc.backbones.templates import chat_format
 from emloc.errors import UserError
-from emloc.prompt import ChatFormat
+from emloc.prompt import ChatFormat, Visual
 
 
 class TextBackbone(Backbone):
@@ -30,6 +30,9 @@ class TextBackbone(Backbone):
             f"Expected no visual_tokens, for {self.model.config.model_type} reads text only, but got {count}; leave it "
             "out, or choose a model that reads images."
         )
+
+    def visual_size(self, visual: Visual) -> int:
+        return 0
 
     def visual_features(self, visuals: Iterable[Iterable[Image.Image]]) -> Iterator[tuple[Tensor, Any]]:
         """None: `encode` refuses whatever is not text."""

@@ -17,10 +17,12 @@ class Importance(ABC):
     """Scores tokens; an allocation decides how many of the best stay.
 
     `scope` says what a region is: `chunk`, each chunk as soon as it is there, or `context`, all chunks at once after
-    the last one.
+    the last one. `probed` says whether scores are read off `region.probe`, which costs a forward of all layers.
     """
 
     scope: ClassVar[Scope] = "chunk"
+    probed: ClassVar[bool] = False
+    observing: ClassVar[bool] = False  # read off `region.observed`, which takes no other forward, but more memory
 
     def __post_init__(self) -> None:
         check_options(self)

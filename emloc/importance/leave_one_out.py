@@ -5,6 +5,7 @@ the rows are this method's probes, where the pull request lets the prompt look a
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,6 +17,9 @@ from emloc.region import Region
 @dataclass(frozen=True, kw_only=True)
 class LeaveOneOut(Importance):
     """How far the outputs of a KV head's query heads move, at all tokens of the probes, if the token is removed."""
+
+    probed: ClassVar[bool] = True
+    observing: ClassVar[bool] = True
 
     def scores(self, region: Region) -> list[Tensor]:
         pairs, place = zip(region.observed, region.chunk.layers, strict=True), region.backbone.device

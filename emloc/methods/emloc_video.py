@@ -51,6 +51,7 @@ class EMLoCVideo(Method):
     """
 
     name: ClassVar[str] = "emloc_video"
+    own_contexts: ClassVar[bool] = True
     importance: Importance | None = Answers()  # noqa: RUF009 (frozen)
     allocation: Allocation | None = LayerSearch(delta=0.05, ratios=(0.02, 0.05, 0.1), group=7)  # noqa: RUF009 (frozen)
     window: Count = 64

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -13,10 +14,19 @@ from emloc.region import Measure
 
 @dataclass(frozen=True, kw_only=True)
 class Refit(ABC):
-    """Changes the values of what an allocation keeps."""
+    """Changes the values of what an allocation keeps. `observing`: whether it reads `region.observed`."""
+
+    observing: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_options(self)
+
+    def forwards(self, layers: int, trials: int, *, judging: bool) -> int | None:
+        """Layer forwards that it takes at most beside an allocation whose search takes as many as `trials`.
+
+        `judging`: the search's trials are judged as refitted. None: it runs nothing.
+        """
+        return None
 
     @abstractmethod
     def decide(self, allocation: Allocation, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:

@@ -8,7 +8,7 @@ in the end are fitted on all probes. They are no longer the model's own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,12 @@ class Values(Refit):
         Weight of the change itself, as a share of the mean diagonal of the normal equations.
     """
 
+    observing: ClassVar[bool] = True
     ridge: Annotated[float, Range(0, 1, above=True)] = 0.003
+
+    def forwards(self, layers: int, trials: int, *, judging: bool) -> int:
+        # Two passes judge a state, one measures it without the fit, one fits; or the search is made again without.
+        return trials + layers + max(layers, trials) if judging else 4 * layers
 
     def decide(self, allocation: Allocation, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
         """The allocation's decision with values refitted; without, where that does not help on rows left out."""
@@ -69,6 +74,7 @@ class CrossFitted(Measure):
         return js
 
     def _crossfit(self, kept: Kept) -> float:
+        _ = self.region.observed  # before the probe, which it makes as well
         probe, rows = self.region.probe, len(self.region.probes.rows)
         even = torch.arange(rows, device=probe.reference.device) % 2 == 0  # of every two neighbours one
         by_even, by_odd = (self.region.refitted(kept, ridge=self.ridge, fitted_on=fold)[0] for fold in (even, ~even))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError
@@ -19,6 +19,7 @@ from experiments.datasets.codewords import AnswerCode
 from experiments.running.progress import progress
 
 _LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ class Evaluation:
         )
 
 
-def spread_out(samples: Sequence[Sample], limit: int | None) -> Sequence[Sample]:
+def spread_out(samples: Sequence[T], limit: int | None) -> Sequence[T]:
     """`limit` samples, evenly spaced over all, so that data sorted by class still give many classes; None: all.
 
     The choice depends on the limit alone, never on a seed; a limit above the number of samples gives all of them.

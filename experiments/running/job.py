@@ -18,6 +18,8 @@ from emloc.methods.trace import Trace
 from emloc.rows import Row
 from experiments.datasets.base import Dataset, Sample
 from experiments.datasets.codewords import AnswerCode
+from experiments.estimating.forecast import Wanted
+from experiments.estimating.warning import looked_at
 from experiments.records.files import LAYERS, PICTURE
 from experiments.records.schema import COMPLETE, Record
 from experiments.records.upgrade import SCHEMA
@@ -86,9 +88,9 @@ class Job:
         settings = Settings.of(config)
         if not settings.force:
             folder.check()
-        method = build(located(config.method, folder.path.parent), "method", Method)
-        dataset, logger = build(config.dataset, "dataset", Dataset), build(config.logger, "logger", Logger)
-        chosen = dataset.choose(settings.shots, settings.seed)  # too many shots are known before the weights are read
+        asked = looked_at(wanted(config, folder.path.parent))
+        method, dataset, chosen = asked.method, asked.dataset, asked.chosen
+        logger = build(config.logger, "logger", Logger)
         with _quiet_transformers():
             backbone = build_backbone(config.model, settings, dataset)
         code = AnswerCode.for_classes(dataset.classes, backbone.label_words, settings.seed)
@@ -241,6 +243,15 @@ class Job:
             baselines=self.dataset.baselines(self.samples),
             notes=notes(self.method, outcome, self.backbone.weights_origin),
         )
+
+
+def wanted(config: DictConfig, place: Path) -> Wanted:
+    """The run that the configuration describes, without its weights; `place` is the folder of the runs beside it."""
+    settings = Settings.of(config)
+    method = build(located(config.method, place), "method", Method)
+    dataset = build(config.dataset, "dataset", Dataset)
+    # Too many shots are known before the weights are read.
+    return Wanted(config.model, settings, method, dataset, dataset.choose(settings.shots, settings.seed))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import inspect
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from emloc.backbones.base import Backbone
-from emloc.loading import load_backbone
+from emloc.loading import load_backbone, outline
 from experiments.datasets.base import Dataset
 from experiments.setup.nodes import TARGET, checked, is_class_path, wrong_target
 from experiments.setup.settings import ModelOptions, Settings
@@ -66,11 +66,20 @@ def _components(cls: type) -> Iterator[tuple[str, type]]:
 
 def build_backbone(model: DictConfig, settings: Settings, dataset: Dataset) -> Backbone:
     """The model that the configuration names, with images sized for the dataset or as the configuration says."""
+    return _built(load_backbone, model, settings, dataset)
+
+
+def outline_backbone(model: DictConfig, settings: Settings, dataset: Dataset) -> Backbone:
+    """As `build_backbone`, without weights; see `emloc.loading.outline`."""
+    return _built(outline, model, settings, dataset)
+
+
+def _built(load: Callable[..., Backbone], model: DictConfig, settings: Settings, dataset: Dataset) -> Backbone:
     options = checked(ModelOptions, model, "model")
     named = {"dataset": dataset.visual_tokens, "checkpoint": None}
     # None leaves it to the checkpoint's image processor.
     tokens = named[options.visual_tokens] if isinstance(options.visual_tokens, str) else options.visual_tokens
-    return load_backbone(
+    return load(
         options.path,
         device=settings.device,
         dtype=settings.dtype,

@@ -67,6 +67,12 @@ def logits(backbone: Backbone, row: Any, memory: Memory) -> Tensor:
     return backbone.logits(run_rows(backbone, RowBatch.stack([row], offset=memory.offset), memory)[0])
 
 
+def test_sizes_are_known_without_running_the_model(backbone: Backbone) -> None:
+    items = [*demonstrations(backbone), *queries(backbone)]
+    for kinds, row in zip(backbone.token_kinds(items), backbone.encode(items), strict=True):
+        assert kinds.tolist() == row.kinds.tolist()
+
+
 def test_turns_are_those_of_the_chat_template(family: Family, backbone: Backbone) -> None:
     """Token by token, with and without images, in the middle and at the end."""
     demos, asked = demonstrations(backbone), queries(backbone)
