@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer
 from transformers.initialization import no_init_weights
 
 from emloc.answering import answer_batch
@@ -18,7 +17,7 @@ from emloc.attention import Attn
 from emloc.backbones import family_for
 from emloc.backbones.decoder import Decoder
 from emloc.backbones.generation import generate
-from emloc.backbones.templates import read_template
+from emloc.backbones.templates import read_tokenizer
 from emloc.checkpoint import LoadOptions
 from emloc.errors import UserError
 from emloc.memory import Memory
@@ -61,20 +60,8 @@ class Backbone(Decoder):
     def load_readers(cls, source: str | Path, options: LoadOptions) -> tuple[Any, Any]:
         """Tokenizer and image processor of a checkpoint; UserError if it has no tokenizer."""
         # Composed here: AutoProcessor wants torchvision, for video.
-        where = options.where
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=options.trust_remote_code, **where)
-        except ValueError as error:
-            if "backend tokenizer" not in str(error):
-                raise
-            tokenizer = None
-        # Without its files transformers finds no class for some families, and for others makes an empty one.
-        if tokenizer is None or not tokenizer("a", add_special_tokens=False).input_ids:
-            raise UserError(
-                f"Expected a complete checkpoint, but {source} has no tokenizer (tokenizer.json); download it again."
-            )
-        tokenizer.chat_template = read_template(source, tokenizer, **where)
-        return tokenizer, cls.processor_class.from_pretrained(source, **where) if cls.processor_class else None
+        tokenizer, kind = read_tokenizer(source, options), cls.processor_class
+        return tokenizer, kind.from_pretrained(source, **options.where) if kind else None
 
     @classmethod
     def outline(

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
+from transformers import AutoTokenizer
 from transformers.utils import cached_file
 
+from emloc.checkpoint import LoadOptions
 from emloc.errors import UserError
 from emloc.prompt import ChatFormat, Demonstration, Query
 
@@ -32,6 +34,23 @@ class ImageText(NamedTuple):
     def expanded(self, text: str) -> str:
         """A template's text with every image written out, as an image of one feature."""
         return text.replace(self.marker, f"{self.before}{self.token}{self.after}")
+
+
+def read_tokenizer(source: str | Path, options: LoadOptions) -> Any:
+    """The tokenizer of a checkpoint, with its chat template; UserError if it has none."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=options.trust_remote_code, **options.where)
+    except ValueError as error:
+        if "backend tokenizer" not in str(error):
+            raise
+        tokenizer = None
+    # Without its files transformers finds no class for some families, and for others makes an empty one.
+    if tokenizer is None or not tokenizer("a", add_special_tokens=False).input_ids:
+        raise UserError(
+            f"Expected a complete checkpoint, but {source} has no tokenizer (tokenizer.json); download it again."
+        )
+    tokenizer.chat_template = read_template(source, tokenizer, **options.where)
+    return tokenizer
 
 
 def read_template(source: str | Path, tokenizer: Any, **settings: Any) -> str | None:
