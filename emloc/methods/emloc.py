@@ -14,6 +14,7 @@ from emloc.importance.answers import Answers
 from emloc.importance.base import Importance
 from emloc.methods.base import Method
 from emloc.refit.base import Refit
+from emloc.refit.none import NoRefit
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
@@ -34,7 +35,7 @@ class EMLoC(Method):
         probe: Literal["self", "heldout"] = "self",
         importance: Importance = Answers(),  # noqa: B008 (frozen)
         allocation: Allocation = LayerSearch(),  # noqa: B008 (frozen)
-        refit: Refit | None = None,
+        refit: Refit | None = NoRefit(),  # noqa: B008 (frozen)
     ) -> None:
         if delta is not None:
             allocation = allocation.limited(delta)

@@ -30,6 +30,8 @@ from emloc.methods.none import NoPruning
 from emloc.methods.trace import OwnContext, Reply, Trace
 from emloc.options import Count
 from emloc.prompt import Query, TokenKind
+from emloc.refit.base import Refit
+from emloc.refit.none import NoRefit
 from emloc.region import Probes
 from emloc.rows import Row, concatenate, split
 from emloc.video import Video
@@ -54,6 +56,7 @@ class EMLoCVideo(Method):
     own_contexts: ClassVar[bool] = True
     importance: Importance | None = Answers()  # noqa: RUF009 (frozen)
     allocation: Allocation | None = LayerSearch(delta=0.05, ratios=(0.02, 0.05, 0.1), group=7)  # noqa: RUF009 (frozen)
+    refit: Refit | None = NoRefit()  # noqa: RUF009 (frozen)
     window: Count = 64
     js_tokens: Count = 16
 

@@ -11,6 +11,8 @@ from emloc.allocation.pyramid import Pyramid
 from emloc.importance.base import Importance
 from emloc.importance.window import Window
 from emloc.methods.base import Method
+from emloc.refit.base import Refit
+from emloc.refit.none import NoRefit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,3 +22,4 @@ class PyramidKV(Method):
     name: ClassVar[str] = "pyramidkv"
     importance: Importance | None = Window()  # noqa: RUF009 (frozen)
     allocation: Allocation | None = Pyramid()  # noqa: RUF009 (frozen)
+    refit: Refit | None = NoRefit()  # noqa: RUF009 (frozen)

@@ -20,11 +20,13 @@ NAMES = [path.stem for path in FILES]
 JOBS = {
     "fig1_shots": 4, "fig3_delta": 7, "fig4_layers": 3, "fig5_tokens": 2, "table_main": 5, "ablation_ratios": 5,
     "ablation_chunks": 2, "ablation_order": 6, "table_benchmarks": 3,
+    "table_real": 5, "plus_real": 3,
 }  # fmt: skip
 SMALLER = {
     "fig1_shots": ["shots=3,5"],
     "fig4_layers": ["shots=4", "delta=0"],  # random weights keep less than an observation window otherwise
     "table_main": ["shots=4", "delta=0"],
+    "table_real": ["shots=4", "delta=0"],
     "ablation_chunks": ["shots=4", "chunk_size=2,3"],
 }
 CHUNKS = {"ablation_chunks": []}  # sweeps over them itself
@@ -75,7 +77,7 @@ def test_header_gives_command_time_and_what_to_expect(path: Path) -> None:
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     text = "\n".join(header)
     assert header[0] == "# @package _global_"
-    assert re.search(rf"# Command: python run.py -m \+experiment={path.stem}( model=qwen2_vl_7b)?\n", text)
+    assert re.search(rf"# Command: python run.py -m \+experiment={path.stem}( model=(qwen2_vl_7b|smollm2))?\n", text)
     assert re.search(r"# Time:    (about \d+ minutes?|not measured) .*\d+ runs", text)
     assert "# Expect:  " in text
 
