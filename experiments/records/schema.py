@@ -83,6 +83,7 @@ class ContextSize:
     """Size of the context. Tokens are cache entries per KV head; `compression` is None where nothing is kept.
 
     `per_query`: every query has a context of its own, and these are means over queries, rounded where they are whole.
+    `tokens_kept_per_head`: per layer and KV head, where heads of a layer keep different numbers; else None.
     """
 
     tokens_full: int
@@ -92,6 +93,7 @@ class ContextSize:
     bytes_full: int
     bytes_kept: int
     per_query: bool = False
+    tokens_kept_per_head: list[list[int]] | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def context_size(memory: Memory, own: Sequence[OwnContext] = ()) -> ContextSize:
     full = fmean(context.tokens_full for context in own) if own else memory.tokens_seen
     layers = [context.tokens_kept_per_layer for context in own] or [memory.lengths]
     lengths = [fmean(column) for column in zip(*layers, strict=True)]
+    ragged = any(layer.counts for layer in memory.layers)
     kept, entries = fmean(lengths), [layer.entry_bytes for layer in memory.layers]
     return ContextSize(
         tokens_full=round(full),
@@ -65,6 +66,7 @@ def context_size(memory: Memory, own: Sequence[OwnContext] = ()) -> ContextSize:
         bytes_full=round(full * sum(entries)),
         bytes_kept=round(sum(length * size for length, size in zip(lengths, entries, strict=True))),
         per_query=bool(own),
+        tokens_kept_per_head=[list(layer.lengths) for layer in memory.layers] if ragged and not own else None,
     )
 
 

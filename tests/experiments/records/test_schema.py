@@ -29,7 +29,7 @@ def test_record_has_the_keys_of_the_contract(tmp_path: Path) -> None:
     assert set(stored["metric"]) == {"name", "value", "stderr", "n", "higher_is_better", "parts", "unit"}
     assert set(stored["context"]) == {
         "tokens_full", "tokens_kept_mean", "tokens_kept_per_layer", "compression", "bytes_full", "bytes_kept",
-        "per_query",
+        "per_query", "tokens_kept_per_head",
     }  # fmt: skip
     assert set(stored["js"]) == {
         "delta", "final_per_chunk", "heldout_mean", "heldout_per_layer", "heldout_queries", "agreement",

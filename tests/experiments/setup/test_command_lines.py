@@ -17,7 +17,8 @@ NO_CLASS = "Expected method._target_ to name a class for method, such as emloc.m
 RATIOS = "Expected ratios to be a list, each item a number above 0 and at most 1, but got"
 TOP = (
     "answer, attn, batch_size, budget, chunk_size, dataset, delta, demonstrations, device, dtype, force, heldout_js, "
-    "heldout_layers, limit, logger, method, model, on_error, probe, ratios, save_kept, save_memory, scoring, seed, shots"
+    "heldout_layers, limit, logger, method, model, on_error, probe, ratios, save_kept, save_memory, scoring, seed, "
+    "shots"
 )
 
 SENTENCES = {
