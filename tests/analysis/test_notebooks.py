@@ -24,7 +24,7 @@ from tests.support.sweep import edit
 pytest_plugins = ["tests.support.sweep_fixtures"]
 NOTEBOOKS = ROOT / "analysis" / "notebooks"
 RECORDS = NOTEBOOKS / "records"
-NAMES = ("quickstart", "paper_figures", "new_method")
+NAMES = ("quickstart", "paper_figures", "new_method", "emloc_plus")
 SWEEPS = ("fig1_shots", "fig3_delta", "fig4_layers", "table_main")
 SHOWN = (
     "table_main/pareto", "fig1_shots/shots", "fig1_shots/pareto", "fig3_delta/delta", "fig4_layers/layer_budgets",
@@ -92,6 +92,14 @@ def test_new_method(tmp_path: Path) -> None:
     assert max(answers["js_max"], recency["js_max"]) <= 0.005
     assert recency["tokens_kept"] > 2 * answers["tokens_kept"]  # the price of choosing badly within the limit
     assert pictures(tmp_path, "new_method") == 1
+
+
+def test_emloc_plus(tmp_path: Path) -> None:
+    trials, kept = executed("emloc_plus", tmp_path, "[[trial.js for trial in decision.candidates], kept]")
+    assert min(trials) < 0.005 < max(trials), "the search passes the cliff from one side to the other"
+    assert len(kept) == 8
+    assert max(map(max, kept)) >= 3 * min(map(min, kept)), "tokens go where they are needed"
+    assert pictures(tmp_path, "emloc_plus") == 3
 
 
 def test_paper_figures(tmp_path: Path) -> None:
