@@ -62,10 +62,10 @@ class WaterFilling(Allocation):
         return layers, layers * self.trials
 
     def kept(self, layers: int, share: Share) -> tuple[int, int]:
-        return layers * _counts(share.tokens)[0], layers * share.tokens
+        return layers * _counts(share.tokens, share.reserved)[0], layers * share.tokens
 
     def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
-        filling = _Filling.of(scores, measure)
+        filling = _Filling.of(scores, share, measure)
         tried: list[tuple[Candidate, list[tuple[Tensor, ...]]]] = []
         mean: float | None = _start(share.earlier)
         while mean is not None and len(tried) < self.trials:
@@ -90,9 +90,9 @@ class _Filling:
     orders: Sequence[Tensor]  # per layer (H_kv, N), the most important first
 
     @classmethod
-    def of(cls, scores: Sequence[Tensor], measure: Measure) -> "_Filling":
+    def of(cls, scores: Sequence[Tensor], share: Share, measure: Measure) -> "_Filling":
         region = measure.region
-        tokens, counts = region.chunk.tokens, _counts(region.chunk.tokens)
+        counts = _counts(share.tokens, share.reserved)
         orders = [score.argsort(dim=-1, descending=True, stable=True) for score in scores]
         losses = []
         for number, (observed, layer, order) in enumerate(
@@ -103,7 +103,7 @@ class _Filling:
             losses.append(curves.to(gain.device) * gain[:, None])
         # A larger set can lose more, as errors that cancelled no longer do; what it offers is the best so far.
         falling = torch.stack(losses).double().cummin(dim=-1).values
-        shares = torch.tensor(counts, dtype=torch.float64, device=falling.device) / tokens
+        shares = torch.tensor(counts, dtype=torch.float64, device=falling.device) / share.tokens
         return cls(falling, shares, counts, orders)
 
     @property
@@ -135,9 +135,9 @@ class _Filling:
         return (self.losses + price * self.shares).argmin(dim=-1)
 
 
-def _counts(tokens: int) -> list[int]:
-    """What a KV head can keep of a region."""
-    return sorted({max(1, round(share * tokens)) for share in SHARES})
+def _counts(tokens: int, reserved: int) -> list[int]:
+    """What a KV head can keep of a region, ascending."""
+    return sorted({max(1, reserved, round(share * tokens)) for share in SHARES})
 
 
 def _start(earlier: Decision | None) -> float:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from emloc import EMLoCPlus, LeaveOneOut, Method, WaterFilling
+from emloc import EMLoCPlus, LeaveOneOut, Method, WaterFilling, Window
 from emloc.allocation import water_filling
 from emloc.allocation.base import Candidate
 from emloc.backbones.base import Backbone
@@ -95,3 +95,13 @@ def test_filling_meets_the_mean_at_one_price() -> None:
         assert math.isclose(found, sum(len(head) for layer in kept for head in layer) / 40)
     kept, _ = filling.kept(0.19)
     assert [[len(head) for head in layer] for layer in kept] == [[5, 1], [1, 1]]
+
+
+def test_reserved_tokens_stay_at_any_price(backbone: Backbone) -> None:
+    method = Method(importance=Window(window=24), allocation=WaterFilling(delta=0.6), chunk_size=6)
+    memory = method.compress(backbone, demonstrations(6))
+    window = set(range(memory.tokens_seen - 24, memory.tokens_seen))
+    for layer in memory.layers:
+        for *_, index in layer.heads:
+            assert window <= set(index.tolist())
+    assert memory.mean_length < memory.tokens_seen
