@@ -271,7 +271,7 @@ def test_impossible_settings_are_refused_on_construction(build: object, sentence
 
 def test_a_budget_below_the_window_is_refused_before_any_work(backbone: Backbone) -> None:
     before = backbone.layer_forwards
-    with pytest.raises(UserError, match="at least the observation window, 64 tokens"):
+    with pytest.raises(UserError, match="at least 64 tokens, which always stay"):
         SnapKV(importance=Window(window=64), allocation=Uniform(budget=0.05)).compress(backbone, demonstrations(4))
     assert backbone.layer_forwards == before
 
