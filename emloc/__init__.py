@@ -50,9 +50,15 @@ if TYPE_CHECKING:
     from emloc.methods.emloc import EMLoC as EMLoC
     from emloc.methods.emloc_plus import EMLoCPlus as EMLoCPlus
     from emloc.methods.emloc_video import EMLoCVideo as EMLoCVideo
+    from emloc.methods.expected_attention import ExpectedAttentionKV as ExpectedAttentionKV
+    from emloc.methods.fewer_shots import FewerShots as FewerShots
+    from emloc.methods.keydiff import KeyDiff as KeyDiff
+    from emloc.methods.kvzip import KVzip as KVzip
     from emloc.methods.none import NoPruning as NoPruning
     from emloc.methods.pyramidkv import PyramidKV as PyramidKV
+    from emloc.methods.random import RandomTokens as RandomTokens
     from emloc.methods.snapkv import SnapKV as SnapKV
+    from emloc.methods.streaming import StreamingLLM as StreamingLLM
     from emloc.methods.trace import Reply as Reply
     from emloc.methods.trace import Trace as Trace
     from emloc.methods.zero_shot import ZeroShot as ZeroShot
@@ -64,6 +70,12 @@ if TYPE_CHECKING:
 
 # Loaded when they are first used: torch and transformers take seconds, and much needs neither of them.
 _HOMES = {
+    "ExpectedAttentionKV": "emloc.methods.expected_attention",
+    "FewerShots": "emloc.methods.fewer_shots",
+    "KVzip": "emloc.methods.kvzip",
+    "KeyDiff": "emloc.methods.keydiff",
+    "RandomTokens": "emloc.methods.random",
+    "StreamingLLM": "emloc.methods.streaming",
     "GlobalThreshold": "emloc.allocation.global_threshold",
     "TopP": "emloc.allocation.top_p",
     "ExpectedAttention": "emloc.importance.expected_attention",
