@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from emloc.methods.none import NoPruning as NoPruning
     from emloc.methods.pyramidkv import PyramidKV as PyramidKV
     from emloc.methods.random import RandomTokens as RandomTokens
+    from emloc.methods.rices import RICES as RICES
     from emloc.methods.snapkv import SnapKV as SnapKV
     from emloc.methods.streaming import StreamingLLM as StreamingLLM
     from emloc.methods.trace import Reply as Reply
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 
 # Loaded when they are first used: torch and transformers take seconds, and much needs neither of them.
 _HOMES = {
+    "RICES": "emloc.methods.rices",
     "ExpectedAttentionKV": "emloc.methods.expected_attention",
     "FewerShots": "emloc.methods.fewer_shots",
     "KVzip": "emloc.methods.kvzip",

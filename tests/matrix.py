@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from emloc import (
+    RICES,
     Allocation,
     Answers,
     EMLoC,
@@ -111,6 +112,7 @@ METHODS: tuple[Method, ...] = (
     RandomTokens(allocation=Uniform(budget=0.3), chunk_size=4),
     FewerShots(budget=0.7, chunk_size=4),
     FewerShots(budget=1, chunk_size=4),
+    RICES(budget=0.5, chunk_size=4),
     *(Method(importance=one, allocation=other, chunk_size=4) for one, other in CROSSED),
     Dropper(chunk_size=4),
     Dropper(chunk_size=4, last=True),

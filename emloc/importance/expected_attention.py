@@ -5,9 +5,9 @@ tokens have. R is the mean rotation of the next `future` positions. A token's sc
 mu R k / sqrt(D) + k R S R k / 2D, the logarithm of the expected exp(q k), averaged over the query heads of a group and
 times |v|. As published, the first `sinks` tokens always stay and are in no statistic.
 
-Differences: the rotation is undone on the queries themselves, which works for every family, those that normalise
-queries too (the published code refuses them); tokens of images are left out of the statistics, as queries and answers
-are text; R starts behind the context's last position, which is less than its number of tokens where images are folded.
+Differences: the rotation is undone on the queries themselves, which needs nothing of a family's own code; tokens of
+images are left out of the statistics, as queries and answers are text; R starts behind the context's last position,
+which is less than its number of tokens where images are folded.
 """
 
 import math

@@ -2,5 +2,6 @@
 
 A method is a chain of stages: context -> importance -> allocation. Read `base` (what a method is), `loop` (the one
 chunk loop, which measures), `trace` (what comes out), then the named chains: `emloc`, `emloc_plus`,
-`emloc_video`, the rivals (`snapkv`, `kvzip`, ...), and what needs no scores: `none`, `fewer_shots`, `zero_shot`.
+`emloc_video`, the rivals (`snapkv`, `kvzip`, ...), and what needs no scores: `none`, `fewer_shots`, `rices`,
+`zero_shot`.
 """

@@ -97,7 +97,7 @@ def test_no_demonstrations_leave_an_empty_memory(method: Method, backbone: Backb
     assert backbone.answer(asked, result.memory) == backbone.answer(asked)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", [m for m in METHODS if m.name != "rices"], ids=str)  # its queries share no memory
 def test_replies_are_the_answers_on_the_memory(method: Method, backbone: Backbone) -> None:
     memory, asked = method.compress(backbone, demonstrations(SHOTS)), queries(5)
     replies = method.answer(backbone, asked, memory, max_new_tokens=4, batch_size=2)

@@ -8,14 +8,15 @@ import pytest
 from tests.experiments.setup.conftest import Command, left
 from tests.support.runs import ROOT
 
-METHODS = "emloc, emloc_video, none, pyramidkv, snapkv, zero_shot"
+METHODS = ", ".join(sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml")))
+ALLOCATIONS = ", ".join(sorted(path.stem for path in (ROOT / "conf" / "method" / "allocation").glob("*.yaml")))
 MODELS = ", ".join(sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")))
 NOT_EMPTY = "a text that is not empty"
 NO_CLASS = "Expected method._target_ to name a class for method, such as emloc.methods.emloc.EMLoC, but got"
 RATIOS = "Expected ratios to be a list, each item a number above 0 and at most 1, but got"
 TOP = (
     "answer, attn, batch_size, budget, chunk_size, dataset, delta, demonstrations, device, dtype, force, heldout_js, "
-    "limit, logger, method, model, on_error, ratios, save_kept, save_memory, scoring, seed, shots"
+    "heldout_layers, limit, logger, method, model, on_error, ratios, save_kept, save_memory, scoring, seed, shots"
 )
 
 SENTENCES = {
@@ -25,15 +26,13 @@ SENTENCES = {
     "model=null": f"Expected model to be one of {MODELS}, but got null.",
     "logger=null": "Expected logger to be one of none, wandb, but got null.",
     "~model": f"Expected model to be one of {MODELS}, but got null.",
-    "method.allocation=3": (
-        "Expected method/allocation to be one of layer_search, pyramid, uniform, video_search, but got 3."
-    ),
+    "method.allocation=3": f"Expected method/allocation to be one of {ALLOCATIONS}, but got 3.",
     "++method._target_=foo": f"{NO_CLASS} 'foo'.",
     "++method._target_=null": f"{NO_CLASS} null.",
     "++method._target_=emloc.nowhere.Foo": f"{NO_CLASS} 'emloc.nowhere.Foo'.",
     "-m ++method._target_=foo": f"{NO_CLASS} 'foo'.",
     "++method._partial_=true": (
-        "Expected an option of method to be one of allocation, chunk_size, importance; got '_partial_'."
+        "Expected an option of method to be one of allocation, chunk_size, importance, refit; got '_partial_'."
     ),
     "++dataset._partial_=true": (
         "Expected an option of dataset to be one of demonstrations, max_new_tokens, question, visual_tokens; "

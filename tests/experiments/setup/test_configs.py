@@ -214,7 +214,7 @@ def test_sweep_is_named_after_its_overrides() -> None:
         ),
         (
             ["+method.chunksize=4"],
-            "Expected an option of method to be one of allocation, chunk_size, importance; got 'chunksize'. "
+            "Expected an option of method to be one of allocation, chunk_size, importance, refit; got 'chunksize'. "
             "Did you mean 'chunk_size'?",
         ),
         (
@@ -224,12 +224,12 @@ def test_sweep_is_named_after_its_overrides() -> None:
         ),
         (
             ["+method.delta=0.1"],
-            "Expected an option of method to be one of allocation, chunk_size, importance; got 'delta'. "
+            "Expected an option of method to be one of allocation, chunk_size, importance, refit; got 'delta'. "
             "It has moved; write method.allocation.delta.",
         ),
         (
             ["+method.observe=probes"],
-            "Expected an option of method to be one of allocation, chunk_size, importance; got 'observe'. "
+            "Expected an option of method to be one of allocation, chunk_size, importance, refit; got 'observe'. "
             "It has moved; write method/importance=answers or window.",
         ),
     ],
