@@ -2,7 +2,7 @@
 
 import pytest
 
-from emloc import EMLoC, EMLoCVideo, NoPruning, Trace
+from emloc import EMLoC, EMLoCVideo, FewerShots, NoPruning, Trace
 from emloc.backbones.base import Backbone
 from emloc.methods.trace import OwnContext
 from experiments.running.assembly import Outcome, context_size, notes
@@ -38,3 +38,11 @@ def test_a_method_that_could_have_pruned_and_did_not_is_noted(small_backbone: Ba
 
 def test_weights_that_are_not_what_their_name_says_are_noted(small_backbone: Backbone) -> None:
     assert notes(NoPruning(), outcome(small_backbone), "of a package") == ["the weights are of a package"]
+
+
+def test_demonstrations_that_are_not_in_the_context_are_noted(small_backbone: Backbone) -> None:
+    shown = outcome(small_backbone)
+    assert notes(FewerShots(), shown, given=2) == []
+    (note,) = notes(FewerShots(), shown, given=7)
+    assert note.startswith("2 of 7 demonstrations are in the context")
+    assert notes(FewerShots(), outcome(small_backbone, own=OwnContext(9, [9, 9, 9], 0.0)), given=7) == []
