@@ -9,6 +9,7 @@ from torch import Tensor
 from emloc.attention import KeyValues, LayerAttention, attend, attend_with_lse
 from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
+from emloc.errors import UserError
 from emloc.head_outputs import Seen, refit_values
 from emloc.memory import Memory, MemoryLayer
 from emloc.rows import Row, RowBatch
@@ -69,19 +70,27 @@ def rows_divergence(
 ) -> float:
     """JS divergence (nats) of rows asked at the end of the context, over `pruned` against over `full`.
 
+    Each memory has its own end: one of fewer demonstrations ends earlier.
+
     `compared` (B, T) bool marks the positions whose logits count; by default the answers.
     """
-    batch = RowBatch.stack(rows, offset=full.offset)
-    marked = batch.answers if compared is None else compared
-    logits = [backbone.logits(run_rows(backbone, batch, memory)[marked]) for memory in (full, pruned)]
+    batches = [(RowBatch.stack(rows, offset=memory.offset), memory) for memory in (full, pruned)]
+    marked = batches[0][0].answers if compared is None else compared
+    logits = [backbone.logits(run_rows(backbone, batch, memory)[marked]) for batch, memory in batches]
     return js_divergence(*logits).item()
 
 
 def layer_divergences(backbone: Backbone, rows: Sequence[Row], full: Memory, pruned: Memory) -> list[float]:
     """As `rows_divergence`, one per layer, with only the layers from that one up pruned.
 
-    The first is that of the whole memory, the last that of the top layer alone. Runs L (L + 3) / 2 layers.
+    The first is that of the whole memory, the last that of the top layer alone. Runs L (L + 3) / 2 layers. UserError if
+    the memories end at different positions, as a query has one position in all layers.
     """
+    if full.offset != pruned.offset:
+        raise UserError(
+            f"Expected memories of the same context to compare layer by layer, but they end at positions {full.offset} "
+            f"and {pruned.offset}; leave heldout_layers out for a method that shows fewer demonstrations."
+        )
     batch = RowBatch.stack(rows, offset=full.offset)
     inputs: list[Tensor] = []
     reference = backbone.logits(run_rows(backbone, batch, full, inputs=inputs)[batch.answers])

@@ -4,21 +4,36 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from emloc import (
+    RICES,
     Allocation,
     Answers,
     EMLoC,
     EMLoCPlus,
     EMLoCVideo,
+    ExpectedAttention,
+    ExpectedAttentionKV,
+    FewerShots,
+    GlobalThreshold,
     Importance,
+    KeyDiff,
+    KeyDifference,
+    KVzip,
     LayerSearch,
     LeaveOneOut,
     Method,
     NoPruning,
     Pyramid,
     PyramidKV,
+    RandomScores,
+    RandomTokens,
+    Repetition,
+    SinksRecent,
     SnapKV,
+    StreamingLLM,
+    TopP,
     Uniform,
     Values,
+    ValueWeighted,
     WaterFilling,
     Window,
     ZeroShot,
@@ -27,13 +42,34 @@ from emloc.allocation.base import Decision, Share
 from emloc.importance.base import Scope
 from emloc.region import Measure, Region
 
-IMPORTANCES: tuple[Importance, ...] = (Answers(), LeaveOneOut(), Window(window=8))
+IMPORTANCES: tuple[Importance, ...] = (
+    Answers(),
+    ExpectedAttention(future=16),
+    KeyDifference(),
+    LeaveOneOut(),
+    RandomScores(),
+    Repetition(),
+    SinksRecent(),
+    ValueWeighted(),
+    Window(window=8),
+)
 ALLOCATIONS: tuple[Allocation, ...] = (
     Uniform(budget=0.4),
     Pyramid(budget=0.4),
     LayerSearch(delta=0.02),
     WaterFilling(delta=0.02),
+    GlobalThreshold(budget=0.4),
+    TopP(p=0.8),
 )
+
+# Not all pairs, which would take the tests minutes: every importance with an allocation of equal and one of unequal
+# heads, every allocation with an importance of chunks and with one of the whole context that reserves tokens.
+CROSSED = [
+    (one, other)
+    for one in IMPORTANCES
+    for other in ALLOCATIONS
+    if isinstance(one, Answers | Window) or isinstance(other, Uniform | GlobalThreshold)
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +106,15 @@ METHODS: tuple[Method, ...] = (
     SnapKV(importance=Answers(), allocation=Uniform(budget=100), chunk_size=4),
     PyramidKV(importance=Window(window=8), allocation=Pyramid(budget=0.4), chunk_size=4),
     PyramidKV(importance=Answers(), allocation=Pyramid(budget=0.3), chunk_size=4),
-    *(Method(importance=one, allocation=other, chunk_size=4) for one in IMPORTANCES for other in ALLOCATIONS),
+    KVzip(allocation=GlobalThreshold(budget=0.3), chunk_size=4),
+    KeyDiff(allocation=Uniform(budget=0.3), chunk_size=4),
+    ExpectedAttentionKV(allocation=Uniform(budget=0.3), chunk_size=4),
+    StreamingLLM(allocation=Uniform(budget=0.3), chunk_size=4),
+    RandomTokens(allocation=Uniform(budget=0.3), chunk_size=4),
+    FewerShots(budget=0.7, chunk_size=4),
+    FewerShots(budget=1, chunk_size=4),
+    RICES(budget=0.5, chunk_size=4),
+    *(Method(importance=one, allocation=other, chunk_size=4) for one, other in CROSSED),
     Dropper(chunk_size=4),
     Dropper(chunk_size=4, last=True),
 )

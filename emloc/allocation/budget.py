@@ -65,7 +65,7 @@ def _recorded_tokens(path: Path) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Budgeted(Allocation):
-    """Keeps as many tokens as a budget says, spread over the layers by fixed weights.
+    """Keeps as many tokens as a budget says.
 
     Parameters
     ----------
@@ -80,10 +80,6 @@ class Budgeted(Allocation):
         super().__post_init__()
         _ = self._budget  # a budget that cannot be read is refused now
 
-    @abstractmethod
-    def weights(self, layers: int) -> list[float]:
-        """Relative budgets of the layers, bottom to top."""
-
     def target(self, total: int) -> float:
         """The mean tokens per layer aimed at for a context of `total` tokens."""
         return self._budget.resolve(total)
@@ -92,9 +88,24 @@ class Budgeted(Allocation):
         tokens = self.target(total)
         if total and tokens < max(1, reserved):
             raise UserError(
-                f"Expected a budget of at least the observation window, {reserved} tokens, but budget="
-                f"{self.budget} is {tokens:.0f} of {total} context tokens; raise budget or lower window."
+                f"Expected a budget of at least {max(1, reserved)} tokens, which always stay (the observation window, "
+                f"or sinks), but budget={self.budget} is {tokens:.0f} of {total} context tokens; raise budget or lower "
+                "window or sinks."
             )
+
+    @cached_property
+    def _budget(self) -> Budget:
+        """`budget` as it was on construction: a record that it names is read once, even if the file changes later."""
+        return Budget.parse(self.budget)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheduled(Budgeted):
+    """Spreads the budget over the layers by fixed weights; all KV heads of a layer keep as many."""
+
+    @abstractmethod
+    def weights(self, layers: int) -> list[float]:
+        """Relative budgets of the layers, bottom to top."""
 
     def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
         counts = self.counts(len(scores), share)
@@ -119,11 +130,6 @@ class Budgeted(Allocation):
         reserved, most = share.reserved, share.total - share.reserved
         spreadable = (self.target(share.total) - reserved) * layers
         return [count + reserved for count in spread(self.weights(layers), spreadable, most=most)]
-
-    @cached_property
-    def _budget(self) -> Budget:
-        """`budget` as it was on construction: a record that it names is read once, even if the file changes later."""
-        return Budget.parse(self.budget)
 
 
 def spread(weights: list[float], total: float, *, most: int) -> list[int]:

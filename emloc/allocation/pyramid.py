@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from emloc.allocation.budget import Budgeted
+from emloc.allocation.budget import Scheduled
 from emloc.options import Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pyramid(Budgeted):
+class Pyramid(Scheduled):
     """Budgets fall linearly from bottom to top; their mean is `budget`, exactly.
 
     The top layer gets 1/`beta` of the mean, the bottom layer 2 - 1/`beta` (published: 20, tokens beyond the window).

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from emloc.allocation.budget import Budgeted
+from emloc.allocation.budget import Scheduled
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform(Budgeted):
+class Uniform(Scheduled):
     """The budget at every layer."""
 
     def weights(self, layers: int) -> list[float]:

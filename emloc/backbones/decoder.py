@@ -119,14 +119,18 @@ class Decoder(ABC):
             digest.update(sample.view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def output_projection(self, layer: int) -> Tensor:
+        """(C, H_q D): what takes the outputs of a layer's query heads to the residual stream, without its bias."""
+        block: Any = self.layers[layer]
+        (weight, *_) = weights_of(block.self_attn.o_proj)  # and a bias in some families
+        return weight.detach()
+
     def head_gains(self, layer: int) -> Tensor:
         """(H_kv,) float32: how much squared output of a KV head's query heads grows on its way to the residual stream.
 
         The mean over directions, |W_O|_F^2 / (G D) of the columns of its G query heads.
         """
-        block: Any = self.layers[layer]
-        (weight, *_) = weights_of(block.self_attn.o_proj)  # (C, H_q D), and a bias in some families
-        by_channel = weight.detach().float().square().sum(0)
+        by_channel = self.output_projection(layer).float().square().sum(0)
         return by_channel.view(self.text_config.num_key_value_heads, -1).mean(-1).to(self.device)
 
     def empty_memory(self) -> Memory:

@@ -39,4 +39,4 @@ class Importance(ABC):
 
     @abstractmethod
     def scores(self, region: Region) -> list[Tensor]:
-        """Per layer a score (H_kv, N) of each of the region's N tokens, higher for those that matter more."""
+        """Per layer scores (H_kv, N) of the region's N tokens: from 0 up, higher for those that matter more."""

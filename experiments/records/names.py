@@ -38,6 +38,11 @@ USUAL: Mapping[str, Mapping[str, str]] = {
     "snapkv": {"importance": "window", "allocation": "uniform"},
     "emloc_plus": {"importance": "leave_one_out", "allocation": "water_filling", "refit": "values"},
     "pyramidkv": {"importance": "window", "allocation": "pyramid"},
+    "kvzip": {"importance": "repetition", "allocation": "global_threshold"},
+    "keydiff": {"importance": "key_difference", "allocation": "uniform"},
+    "expected_attention": {"importance": "expected_attention", "allocation": "uniform"},
+    "streaming": {"importance": "sinks_recent", "allocation": "uniform"},
+    "random": {"importance": "random", "allocation": "uniform"},
 }
 
 # <method>-<dataset>-<model>-<shots>-<delta>-<hash>
@@ -53,6 +58,11 @@ def component(node: Mapping[str, Any]) -> str:
 def limit(method: Mapping[str, Any]) -> float | None:
     """The limit on the divergence among the options of a method, None if it has none."""
     return (method.get("allocation") or {}).get("delta")
+
+
+def spends(method: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a method's configuration that has its `budget`, if any: the method itself, or its allocation."""
+    return method if "budget" in method else method.get("allocation") or {}
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from experiments.records.bundle import BundledRun, bundles
 from experiments.records.files import CLAIM, RECORD, write_atomically
-from experiments.records.names import RUN_NAME, identity, run_name
+from experiments.records.names import RUN_NAME, identity, run_name, spends
 from experiments.records.upgrade import SCHEMA, upgraded, upgraded_config
 
 _MATCH = "match:"
@@ -43,7 +43,7 @@ class StoredRun:
     @property
     def match(self) -> str:
         """The run, or the path, that its budget matches; empty if it matches none."""
-        return _matched((self.config["method"].get("allocation") or {}).get("budget"))
+        return _matched(spends(self.config["method"]).get("budget"))
 
     @property
     def names_in_budgets(self) -> set[str]:
@@ -87,10 +87,10 @@ def rematched(config: Mapping[str, Any], names: Names) -> dict[str, Any]:
     found = dict(config)
     if "budget" in found:
         found["budget"] = _rematched(found["budget"], names)
-    allocation = found["method"].get("allocation") or {}
-    if "budget" in allocation:
-        allocation = {**allocation, "budget": _rematched(allocation["budget"], names)}
-        found["method"] = {**found["method"], "allocation": allocation}
+    method, part = found["method"], spends(found["method"])
+    if "budget" in part:
+        renamed = {**part, "budget": _rematched(part["budget"], names)}
+        found["method"] = renamed if part is method else {**method, "allocation": renamed}
     return found
 
 

@@ -93,8 +93,11 @@ def answers(code: AnswerCode) -> Answers:
     return Answers(bool(code.words), dict(code.words))
 
 
-def notes(method: Method, outcome: Outcome, origin: str | None = None) -> list[str]:
-    """What a reader of the numbers should not miss; `origin` is that of the weights, if their name does not say it."""
+def notes(method: Method, outcome: Outcome, origin: str | None = None, *, given: int = 0) -> list[str]:
+    """What a reader of the numbers should not miss.
+
+    `origin` is that of the weights, if their name does not say it; `given` demonstrations might be in the context.
+    """
     memory, skipped = outcome.trace.memory, outcome.answered.skipped
     # Where queries have contexts of their own, those are what the method prunes; this memory is not.
     may_prune = method.allocation is not None and outcome.trace.chunks and not outcome.answered.own_contexts
@@ -102,6 +105,9 @@ def notes(method: Method, outcome: Outcome, origin: str | None = None) -> list[s
     found = ["nothing was pruned: the method kept every token of the context"] if may_prune and kept_all else []
     found += [f"the weights are {origin}"] if origin else []
     found += _refitted(outcome.trace)
+    shown = sum(chunk.demonstrations for chunk in outcome.trace.chunks)
+    if shown < given and not outcome.answered.own_contexts:
+        found.append(f"{shown} of {given} demonstrations are in the context; its full length here is theirs alone")
     if skipped:
         total = len(skipped) + len(outcome.answered.predictions)
         found.append(f"{len(skipped)} of {total} queries could not be asked and count nowhere (see skipped)")

@@ -109,6 +109,11 @@ class Job:
             load_seconds=time.perf_counter() - begin,
         )
 
+    @property
+    def _given(self) -> int:
+        """How many demonstrations the method was given to show."""
+        return len(self.method.demonstrated(self.watched.demonstrations))
+
     def done_meanwhile(self) -> Record | None:
         """The record, if another process finished this very run while this one waited for it."""
         settings = self.settings
@@ -241,7 +246,7 @@ class Job:
             versions=versions(),
             git=git_state(),
             baselines=self.dataset.baselines(self.samples),
-            notes=notes(self.method, outcome, self.backbone.weights_origin),
+            notes=notes(self.method, outcome, self.backbone.weights_origin, given=self._given),
         )
 
 

@@ -1,22 +1,23 @@
 """Budgets that match another run: what that run is called, and where its record is."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from emloc.errors import UserError
 from experiments.records.files import RECORD
+from experiments.records.names import spends
 
 _MATCH = "match:"
 
 
 def located(method: DictConfig, place: Path) -> DictConfig:
-    """The method's node, its `budget: match:RUN` naming the record of the run called RUN in the folder `place`.
+    """The method's node, `budget: match:RUN` naming the record of the run called RUN in the folder `place`.
 
-    Where RUN is the path of a file or folder, it is left as it is.
+    The budget is the method's or its allocation's. Where RUN is the path of a file or folder, it is left as it is.
     """
-    allocation = method.get("allocation") or {}
-    budget = str(allocation.get("budget"))
+    budget = str(spends(method).get("budget"))
     name = budget.removeprefix(_MATCH).strip()
     if budget.startswith(_MATCH) and not name:
         raise UserError(f"Expected budget={_MATCH}RUN, a run or its record.json, but RUN is empty.")
@@ -28,5 +29,6 @@ def located(method: DictConfig, place: Path) -> DictConfig:
             "is none; do that run first (in a sweep: its method first)."
         )
     matched = method.copy()
-    matched.allocation.budget = f"{_MATCH}{place / name / RECORD}"
+    spent: Any = spends(matched)  # a part of the copy, which is changed in place
+    spent["budget"] = f"{_MATCH}{place / name / RECORD}"
     return matched

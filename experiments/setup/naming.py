@@ -49,7 +49,7 @@ def run_beside(method: str, *, _root_: DictConfig) -> str:
         If there is no such method, or it has a budget itself.
     """
     node = load("method", method)
-    if "budget" in (node.get("allocation") or {}):
+    if "budget" in names.spends(node):
         raise UserError(f"Expected run_beside to name a method without a budget, such as emloc, but got {method}.")
     other = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
     shared = {

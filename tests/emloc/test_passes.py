@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from emloc import EMLoC, NoPruning, load_backbone
-from emloc.passes import layer_divergences, rows_divergence
+from emloc import EMLoC, NoPruning, UserError, load_backbone
+from emloc.divergence import js_divergence
+from emloc.passes import layer_divergences, rows_divergence, run_rows
+from emloc.rows import RowBatch
 from tests.support.checkpoints import make_checkpoint
 from tests.support.lively import demonstrations
 
@@ -23,3 +25,19 @@ def test_the_divergence_by_layers_is_that_of_half_pruned_memories(tmp_path: Path
         mixed = replace(pruned, layers=(*full.layers[:start], *pruned.layers[start:]))
         assert js == pytest.approx(rows_divergence(backbone, rows, full, mixed), abs=1e-7)
     assert found[0] > 1e-4
+
+
+def test_each_memory_is_asked_at_its_own_end(tmp_path: Path) -> None:
+    """One of fewer demonstrations ends earlier: asked behind a gap, it would not answer as it does."""
+    backbone = load_backbone(make_checkpoint(tmp_path, layers=3), device="cpu")
+    full, fewer = (NoPruning().compress(backbone, demonstrations(count)) for count in (6, 2))
+    rows = backbone.encode(demonstrations(3, seed=5))
+    batches = [RowBatch.stack(rows, offset=memory.offset) for memory in (full, fewer)]
+    logits = [
+        backbone.logits(run_rows(backbone, batch, memory)[batch.answers])
+        for batch, memory in zip(batches, (full, fewer), strict=True)
+    ]
+    expected = js_divergence(*logits).item()
+    assert rows_divergence(backbone, rows, full, fewer) == pytest.approx(expected, abs=1e-9)
+    with pytest.raises(UserError, match="Expected memories of the same context"):
+        layer_divergences(backbone, rows, full, fewer)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from emloc import EMLoC, EMLoCPlus, EMLoCVideo, NoPruning, Trace
+from emloc import EMLoC, EMLoCPlus, EMLoCVideo, FewerShots, NoPruning, Trace
 from emloc.backbones.base import Backbone
 from emloc.methods.trace import OwnContext
 from experiments.running.assembly import Outcome, context_size, divergence, notes
@@ -68,3 +68,11 @@ def test_held_out_figures_are_recorded(small_backbone: Backbone) -> None:
     js = divergence(found, None)
     assert (js.heldout_queries, js.heldout_mean, js.total, js.agreement) == (7, 0.25, 0.5, 0.75)
     assert js.crossfit_per_chunk is None
+
+
+def test_demonstrations_that_are_not_in_the_context_are_noted(small_backbone: Backbone) -> None:
+    shown = outcome(small_backbone)
+    assert notes(FewerShots(), shown, given=2) == []
+    (note,) = notes(FewerShots(), shown, given=7)
+    assert note.startswith("2 of 7 demonstrations are in the context")
+    assert notes(FewerShots(), outcome(small_backbone, own=OwnContext(9, [9, 9, 9], 0.0)), given=7) == []

@@ -39,6 +39,6 @@ def test_layers_csv_holds_every_trial(trace: Trace, tmp_path: Path) -> None:
         chunk, layer = trace.chunks[int(row["chunk"])], int(row["layer"])
         trials = [pair.split(":") for pair in row["candidates"].split(";") if pair]
         made = [trial for trial in chunk.candidates if trial.layer == layer]
-        assert [float(ratio) for ratio, _ in trials] == [trial.ratio for trial in made]
+        assert [float(ratio) for ratio, _ in trials] == pytest.approx([trial.ratio for trial in made], rel=1e-5)
         assert [float(js) for _, js in trials] == pytest.approx([trial.js for trial in made], rel=1e-8)
         assert row["js"] == (str(chunk.layer_js[layer]) if chunk.layer_js else "")

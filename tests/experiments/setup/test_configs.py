@@ -18,6 +18,7 @@ from experiments.records.names import NOT_IDENTITY
 from experiments.running.loggers import Logger
 from experiments.setup.building import build
 from experiments.setup.choices import load
+from experiments.setup.matching import located
 from experiments.setup.naming import identity, run_name, sweep_name
 from experiments.setup.settings import ModelOptions, Settings
 from tests.matrix import METHODS
@@ -159,6 +160,21 @@ def test_run_beside_has_the_importance_that_the_command_line_chooses(importance:
 def test_run_beside_keeps_its_own_importance_otherwise() -> None:
     matched = composed("method=snapkv", "budget=match:${run_beside:emloc}", "method.importance.window=8")
     assert matched.method.allocation.budget == f"match:{run_name(composed('method=emloc'))}"
+
+
+@pytest.mark.parametrize("method", ["fewer_shots", "rices"])
+def test_a_method_with_a_budget_of_its_own_matches_the_run_beside_it(method: str, tmp_path: Path) -> None:
+    matched = composed(f"method={method}", "budget=match:${run_beside:emloc}", "seed=1")
+    beside = run_name(composed("method=emloc", "seed=1"))
+    assert matched.method.budget == f"match:{beside}"
+    (tmp_path / beside).mkdir()
+    record = tmp_path / beside / "record.json"
+    record.write_text("{}")
+    assert located(matched.method, tmp_path).budget == f"match:{record}"
+    with pytest.raises(
+        InterpolationResolutionError, match=f"a method without a budget, such as emloc, but got {method}"
+    ):
+        run_name(composed("method=snapkv", f"budget=match:${{run_beside:{method}}}"))
 
 
 def test_run_beside_a_method_that_there_is_not() -> None:

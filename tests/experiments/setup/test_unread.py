@@ -11,9 +11,17 @@ from tests.support.runs import composed
 
 pytest_plugins = ["tests.support.run_fixtures"]
 
-CHUNKED = "method=emloc,emloc_video,none,pyramidkv,snapkv"
-BUDGETED = "method=pyramidkv,snapkv (and method/allocation=pyramid,uniform)"
-LIMITED = "method=emloc (and method/allocation=layer_search)"
+CHUNKED = (
+    "method=emloc,emloc_plus,emloc_video,expected_attention,fewer_shots,keydiff,kvzip,none,pyramidkv,random,"
+    "snapkv,streaming"
+)
+BUDGETED = (
+    "method=expected_attention,fewer_shots,keydiff,kvzip,pyramidkv,random,rices,snapkv,streaming "
+    "(and method/allocation=global_threshold,pyramid,uniform)"
+)
+LIMITED = "method=emloc,emloc_plus (and method/allocation=layer_search,water_filling)"
+SEARCHED = "method=emloc (and method/allocation=layer_search)"
+PRUNING = "method=emloc,emloc_plus,emloc_video,expected_attention,keydiff,kvzip,pyramidkv,random,snapkv,streaming"
 SCORED = (
     "dataset=illusionvqa_comprehension,illusionvqa_soft_localization,mme_realworld_lite,ok_vqa,screenspot,video_mme,"
     "youcook2"
@@ -38,7 +46,7 @@ def check(*arguments: str) -> None:
         (
             "method=snapkv method/allocation=video_search ratios=[0.5]",
             "nothing reads ratios=[0.5] with method=snapkv, which has its own method.allocation.ratios; "
-            f"ratios is read by {LIMITED}",
+            f"ratios is read by {SEARCHED}",
         ),
         ("budget=abc", f"nothing reads budget=abc with method=emloc; budget is read by {BUDGETED}"),
         (
@@ -48,8 +56,7 @@ def check(*arguments: str) -> None:
         ("scoring=strict", f"nothing reads scoring=strict with dataset=digits; scoring is read by {SCORED}"),
         (
             "method=none method/importance=window",
-            "nothing reads method/importance=window with method=none; "
-            "method/importance is read by method=emloc,emloc_video,pyramidkv,snapkv",
+            f"nothing reads method/importance=window with method=none; method/importance is read by {PRUNING}",
         ),
         (
             "dataset.visual_tokens=4",
@@ -100,7 +107,7 @@ def test_an_option_of_the_users_own_has_to_be_used() -> None:
         config = composed(*used)
         check_known(config, config.hydra)
     config = composed("+mine=0.2")
-    with pytest.raises(UserError, match=r"Expected an option to be one of answer, batch_size, .*; got 'mine'"):
+    with pytest.raises(UserError, match=r"Expected an option to be one of answer, attn, batch_size, .*; got 'mine'"):
         check_known(config, config.hydra)
 
 
