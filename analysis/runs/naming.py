@@ -56,10 +56,10 @@ def _option(name: str, value: object) -> tuple[str, str]:
 
 
 def _complete(options: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The options with the neutral value of those that runs of earlier versions do not have."""
+    """The options with the neutral value of those that are null, or that runs of earlier versions do not have."""
     neutral = dict(_option(name, value) for name, value in NEUTRAL.items())
     added = {name: value for name, value in neutral.items() if any(name in of for of in options)}
-    return [{**added, **of} for of in options]
+    return [{**of, **{name: value for name, value in added.items() if of.get(name, _NULL) == _NULL}} for of in options]
 
 
 def _under(prefix: str, options: Sequence[Options]) -> list[dict[str, str]]:

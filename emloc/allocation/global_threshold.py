@@ -6,6 +6,7 @@ threshold is a share of all scores, here the number of tokens is met exactly; an
 have a threshold each, and share the budget by their length.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,11 @@ class GlobalThreshold(Budgeted):
         kept[best] = True
         layers = kept.view_as(stacked)
         return Decision([tuple(head.nonzero()[:, 0] for head in layer) for layer in layers])
+
+    def kept(self, layers: int, share: Share) -> tuple[int, int]:
+        # Rounded for all heads together, so that layers add up to within one token of their mean.
+        exact = self.target(share.total) * layers * share.tokens / share.total
+        return math.floor(exact), math.ceil(exact)
 
     def count(self, heads: int, share: Share) -> int:
         """Entries of this part in all heads of all layers; those of all parts add up to the budget exactly."""

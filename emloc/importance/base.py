@@ -22,6 +22,7 @@ class Importance(ABC):
 
     scope: ClassVar[Scope] = "chunk"
     probed: ClassVar[bool] = False
+    passes: ClassVar[int] = 0  # forwards of all layers over the probes that scoring takes for itself
     observing: ClassVar[bool] = False  # read off `region.observed`, which takes no other forward, but more memory
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ what was kept of the chunks before it, where the published method prefills the w
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class Repetition(Importance):
         First tokens of the whole context, which get the largest score there is and take part in later softmaxes.
     """
 
+    passes: ClassVar[int] = 1
     sinks: CountOrZero = 4
 
     def scores(self, region: Region) -> list[Tensor]:

@@ -11,6 +11,7 @@ divided by the length of the residual stream at the query.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from emloc.scores import pool_scores, protect
 @dataclass(frozen=True, kw_only=True)
 class ValueWeighted(Importance):
     """As `answers`, each token's attention times what its value adds to the residual stream."""
+
+    probed: ClassVar[bool] = True
 
     def scores(self, region: Region) -> list[Tensor]:
         answers, found = region.chunk.row.answers, []

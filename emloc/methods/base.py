@@ -44,6 +44,7 @@ class Method:
     """
 
     name: ClassVar[str] = "method"  # of the file, the YAML, the table label and the command-line word
+    foreseen: ClassVar[bool] = True  # which demonstrations are in the context is known before they are read
     own_contexts: ClassVar[bool] = False  # prunes a context per query; the demonstrations all stay
     chunk_size: Count = 20
     probe: Literal["self", "heldout"] = "self"

@@ -30,6 +30,7 @@ class FewerShots(Method):
     """
 
     name: ClassVar[str] = "fewer_shots"
+    foreseen: ClassVar[bool] = False
     budget: str | float = 0.2
 
     def __post_init__(self) -> None:

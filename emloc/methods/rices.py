@@ -74,6 +74,7 @@ class RICES(Method):
     """
 
     name: ClassVar[str] = "rices"
+    foreseen: ClassVar[bool] = False
     budget: str | float = 0.2
     shots_per_query: Count | None = None
     nearest: Literal["first", "last"] = "first"

@@ -59,6 +59,7 @@ class Forecast:
     queries: Queries
     counted: int
     own_contexts: bool
+    foreseen: bool
     memory: Estimate
     forwards: Forwards
 
@@ -100,6 +101,7 @@ def forecast(wanted: Wanted, *, process: int, sample: int, read_queries: bool = 
         queries=queries,
         counted=min(sample, len(shown)),
         own_contexts=wanted.method.own_contexts,
+        foreseen=wanted.method.foreseen,
         memory=estimate(plan, process=process if device.type == "cpu" else 0),
         forwards=forwards(wanted.method, backbone.n_layers, context, queries),
     )

@@ -69,7 +69,7 @@ def _region(method: Method, layers: int, tokens: int, reserved: int) -> tuple[Bo
     trials = method.allocation.trial_forwards(layers, tokens, reserved)
     probed = method.importance.probed or (trials is not None and trials[1] > 0)
     again = method.importance.probed and not method.importance.observing
-    passes = probed + (again and method.allocation.observing)
+    passes = method.importance.passes + probed + (again and method.allocation.observing)
     deciding = Bounds(layers * passes, layers * passes) + Bounds(*(trials or (0, 0)))
     final = 0 if trials is not None else layers * (1 if probed else 2)
     most = (trials or (0, 0))[1]
@@ -77,7 +77,7 @@ def _region(method: Method, layers: int, tokens: int, reserved: int) -> tuple[Bo
     refit = method.refit.forwards(layers, most, judging=judging) if method.refit else None
     if refit is None:
         return deciding, Bounds(final, final)
-    observing = layers * (1 + again - passes)
+    observing = layers * (method.importance.passes + 1 + again - passes)
     return Bounds(deciding.least, deciding.most + observing + refit), Bounds(0, max(final, layers))
 
 

@@ -8,6 +8,7 @@ from experiments.estimating.machine import Machine
 from experiments.estimating.memory import Estimate
 
 _MB, _GB = 1e6, 1e9
+_FEWER = "the method shows fewer demonstrations than these, which it chooses itself; the figures are of all of them"
 _OWN = "each query about a video condenses a context of its own, which is not counted here"
 
 
@@ -47,6 +48,7 @@ def forecast_lines(found: Forecast) -> list[str]:
         ("tokens", tokens),
         ("queries", f"{queries.count:,}, batches: {queries.batches:,}"),
         *([("not in it", _OWN)] if found.own_contexts else []),
+        *([] if found.foreseen else [("too much", _FEWER)]),
         ("layers run", f"{cost.deciding} to compress, {cost.measuring} to measure, {cost.answering} to answer"),
     ]
     return [*(f"  {name:<12}{text}" for name, text in rows), *memory_lines(found.memory)]

@@ -72,7 +72,7 @@ def test_lines_name_the_machine_and_the_run(
     assert called(monkeypatch, "device=cpu", "shots=40", "method=none") == 0
     out = capsys.readouterr().out
     assert f"torch {version('torch')}" in out
-    assert "attention   fused: on cpu in float32" in out
+    assert "attention   fused CPU kernel (reproduces the plain formula here)" in out
     assert "estimate for none-digits-tiny-40-" in out
     assert "20 were counted, the others taken to be like them" in out
     assert "  layers run  16 to compress, 0 to measure" in out

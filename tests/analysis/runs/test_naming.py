@@ -102,11 +102,20 @@ def test_the_limit_is_no_part_of_the_label() -> None:
 
 
 def test_an_option_that_earlier_runs_lack_has_its_neutral_value() -> None:
-    now = method("emloc", ANSWERS, SEARCH, refit=None)
+    now = method("emloc", ANSWERS, SEARCH, novelty=None)
     earlier = method("emloc", ANSWERS, {key: value for key, value in SEARCH.items() if key != "group"})
     assert labels(now, earlier) == ["emloc", "emloc"]
-    grouped = method("emloc", ANSWERS, {**SEARCH, "group": 2}, refit="mean")
-    assert labels(grouped, now, earlier) == ["emloc refit=mean group=2", *["emloc refit=null group=1"] * 2]
+    grouped = method("emloc", ANSWERS, {**SEARCH, "group": 2}, novelty="mean")
+    assert labels(grouped, now, earlier) == ["emloc novelty=mean group=2", *["emloc novelty=null group=1"] * 2]
+
+
+def test_a_refit_that_is_null_missing_or_none_is_no_refit() -> None:
+    none, values = stage("none"), stage("values", ridge=0.003)
+    alike = [method("emloc", ANSWERS, SEARCH, **refit) for refit in ({}, {"refit": None}, {"refit": none})]
+    alike[-1]["refit"]["_target_"] = "emloc.refit.none.NoRefit"
+    assert labels(*alike) == ["emloc"] * 3
+    fitted = method("emloc", ANSWERS, SEARCH, refit=values)
+    assert labels(*alike, fitted) == [*["emloc refit=none"] * 3, "emloc refit=values"]
 
 
 def test_stages_are_options_of_the_page() -> None:
