@@ -11,14 +11,15 @@ A model that is loaded already comes in by `Backbone.from_model(model, tokenizer
 own generation goes over a memory by `backbone.generate(query, memory, num_beams=4)`.
 
 Read it in this order: `prompt` and `rows` (what the model is given), `memory` and `attention` (what it looks at),
-`passes` (prefill, probe, rerun), `region` (what is decided, and how its cost is measured), `importance` and
-`allocation` (the decision), `methods` (the loop and the named methods), `answering` and `ranking`. Only `backbones`
-knows transformers.
+`passes` (prefill, probe, rerun), `region` (what is decided, and how its cost is measured), `importance`, `allocation`
+and `refit` (the decision; `scores` and `head_outputs` have the formulas), `methods` (the loop and the named methods),
+`answering` and `ranking`. Only `backbones` knows transformers.
 
 What a demonstration or a query shows is an image, the path of one, `Video(path, frames=8)`, or None.
 
 Shapes in signatures: B rows of a batch, T tokens, N tokens of a chunk, H_q query heads, H_kv KV heads, G query heads
-per KV head, D head size, C hidden size, L layers, A answer positions, V vocabulary, P position axes (3 with mRoPE).
+per KV head, Q query positions in all heads of a group, D head size, C hidden size, L layers, A answer positions,
+V vocabulary, P position axes (3 with mRoPE).
 """
 
 from importlib import import_module

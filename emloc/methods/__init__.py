@@ -1,7 +1,7 @@
 """The paper's method, its baselines, and the loop that they all run in.
 
-A method is a chain of stages: context -> importance -> allocation. Read `base` (what a method is), `loop` (the one
-chunk loop, which measures), `trace` (what comes out), then the named chains: `emloc`, `emloc_plus`,
+A method is a chain of stages: context -> importance -> allocation -> refit. Read `base` (what a method is), `loop`
+(the one chunk loop, which measures), `trace` (what comes out), then the named chains: `emloc`, `emloc_plus`,
 `emloc_video`, the rivals (`snapkv`, `kvzip`, ...), and what needs no scores: `none`, `fewer_shots`, `rices`,
 `zero_shot`.
 """

@@ -23,7 +23,7 @@ from emloc.rows import Row
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Demonstrations -> chunks (context) -> scores (importance) -> which tokens stay (allocation).
+    """Demonstrations -> chunks (context) -> scores (importance) -> which tokens stay (allocation) -> values (refit).
 
     Any importance goes with any allocation. A method that does not factor in this way overrides one stage:
     `demonstrated` or `chunks` (the context), `decide` (importance and allocation together) or `answer`.
