@@ -1,7 +1,7 @@
 """From a checkpoint's name or folder to a backbone, with one sentence for everything that can be wrong with it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,8 +61,7 @@ def load_backbone(
         cannot do the dtype. As much as possible is found before the weights are read.
     """
     options = LoadOptions(device_map=device_map, load_kwargs=load_kwargs, trust_remote_code=trust_remote_code)
-    resolve_device(device)  # before a checkpoint is fetched for it
-    found = _Checkpoint.of(_source(name), device, dtype, attn, options)
+    found = _Checkpoint.of(lambda: _source(name), device, dtype, attn, options)
     found.outline(visual_tokens)  # which sizes the image processor, too
     settings = _settings(options, found.config, found.place, device)
     model = _attempt(
@@ -98,10 +97,7 @@ def outline(
         As `load_backbone`.
     """
     options = LoadOptions(device_map=device_map, load_kwargs=load_kwargs, trust_remote_code=trust_remote_code)
-    source = at_hand(name)
-    if source is None:
-        raise NotAtHandError(f"{name} is not on this machine; the run itself gets it.")
-    return _Checkpoint.of(source, device, dtype, attn, options).outline(visual_tokens)
+    return _Checkpoint.of(lambda: _here(name), device, dtype, attn, options).outline(visual_tokens)
 
 
 @dataclass(frozen=True)
@@ -119,10 +115,15 @@ class _Checkpoint:
     label_words: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, source: str | Path, device: str, dtype: str, attn: Attn, options: LoadOptions) -> "_Checkpoint":
+    def of(
+        cls, find: Callable[[], str | Path], device: str, dtype: str, attn: Attn, options: LoadOptions
+    ) -> "_Checkpoint":
+        """What `find` finds, which may fetch it: bad options and a device that is not here are refused before that."""
         check_option("dtype", dtype, Literal["auto", *_DTYPES])
         check_option("attn", attn, Attn)
-        place, config = resolve_device(device), _config(source, options)
+        place = resolve_device(device)
+        source = find()
+        config = _config(source, options)
         wanted = _wanted_dtype(dtype, place, config)
         if wanted is not None:
             check_dtype(place, wanted)
@@ -216,6 +217,13 @@ def at_hand(name: str | Path) -> str | Path | None:
     if isinstance(cached, str):
         return Path(cached).parent
     return converted() if name == "smollm2" and (converted() / "config.json").is_file() else None
+
+
+def _here(name: str | Path) -> str | Path:
+    source = at_hand(name)
+    if source is None:
+        raise NotAtHandError(f"{name} is not on this machine; the run itself gets it.")
+    return source
 
 
 def resolve_device(name: str) -> torch.device:

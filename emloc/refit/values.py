@@ -7,7 +7,7 @@ in the end are fitted on all probes. They are no longer the model's own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -58,19 +58,16 @@ class CrossFitted(Measure):
     """Measures what a choice would cost with values refitted, each probe by a fit that did not see it."""
 
     ridge: float = 0.003
-    _judged: list[tuple[Kept, float]] = field(default_factory=list)
 
     def __call__(self, kept: Kept, *, values: object = None, adoptable: bool = False) -> float:
         """Mean JS divergence (nats) at the compared positions; runs all layers twice."""
         assert values is None, "the values are what is fitted here"
         assert not adoptable, "refitted layers below are no base for others"
-        if all(index is None for index in kept):
-            return 0.0
-        for state, js in self._judged:
-            if all(a is b for a, b in zip(state, kept, strict=True)):
-                return js
+        known = self.known(kept)
+        if known is not None:
+            return known
         js = self._crossfit(kept)
-        self._judged.append((tuple(kept), js))
+        self._known.append((tuple(kept), js))
         return js
 
     def _crossfit(self, kept: Kept) -> float:

@@ -1,6 +1,7 @@
 """What a record says about where it comes from: code, versions, memory use."""
 
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -49,8 +50,9 @@ def peak_memory_bytes(device: torch.device) -> int:
             return torch.accelerator.max_memory_allocated(device)
         except RuntimeError:
             pass  # an accelerator that shares the CPU's memory and keeps no count of its own
-    if _STATUS.is_file():
-        rows = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
-        return int(rows["VmHWM"].split()[0]) * 1024
+    status = _STATUS.read_text() if _STATUS.is_file() else ""
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)  # some sandboxes have the file, but not this line
+    if peak:
+        return int(peak[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
