@@ -20,7 +20,8 @@ NAMES = [path.stem for path in FILES]
 JOBS = {
     "fig1_shots": 4, "fig3_delta": 7, "fig4_layers": 3, "fig5_tokens": 2, "table_main": 5, "ablation_ratios": 5,
     "ablation_chunks": 2, "ablation_order": 6, "table_benchmarks": 3,
-    "table_real": 5, "plus_real": 3,
+    "table_real": 5, "plus_real": 3, "plus_deltas": 6, "plus_budgets": 12, "plus_rivals": 12, "plus_crossing": 20,
+    "plus_probes": 2, "plus_chunks": 2,
 }  # fmt: skip
 SMALLER = {
     "fig1_shots": ["shots=3,5"],
@@ -28,8 +29,11 @@ SMALLER = {
     "table_main": ["shots=4", "delta=0"],
     "table_real": ["shots=4", "delta=0"],
     "ablation_chunks": ["shots=4", "chunk_size=2,3"],
+    "plus_budgets": ["shots=12"],
+    "plus_rivals": ["shots=4", "delta=0"],
+    "plus_chunks": ["shots=4", "chunk_size=2,3"],
 }
-CHUNKS = {"ablation_chunks": []}  # sweeps over them itself
+CHUNKS = {"ablation_chunks": [], "plus_chunks": []}  # sweeps over them itself
 DONE = re.compile(r"(\d+) done, (\d+) failed, (\d+) skipped \(finished before\): (\S+)")
 Sweep = Callable[..., int]
 
