@@ -30,6 +30,7 @@ class ExpectedAttention(Importance):
     """Attention that queries at the next `future` positions are expected to pay, times the length of the value."""
 
     scope: ClassVar[Scope] = "context"
+    averages_tail: ClassVar[bool] = True
     sinks: CountOrZero = 4
     future: Count = 512
 

@@ -160,7 +160,10 @@ def _deciding(plan: Plan, most: int) -> int:
     inputs = (model.layers + 1 if searched or _probed(method) else 1) * rows.padded * model.hidden * model.element
     observers = len(rows.lengths) * max(rows.answers, default=0) if _probed(method) else 0
     scores = model.heads * observers * region * _F32 * 4
-    window = model.heads * method.tail_tokens * region * _F32 * 5
+    tail = min(method.tail_tokens, context.tokens) * model.heads
+    held += model.layers * tail * model.head_size * model.element
+    averages = method.importance is not None and method.importance.averages_tail
+    window = tail * (model.head_size if averages else region) * _F32 * 5
     seen = 2 * model.layers * rows.tokens * model.heads * model.head_size * _F32 if _observing(method) else 0
     work = max(layer(model, rows.padded, plain=plan.plain) + scores, window, divergence(model, sum(rows.answers)))
     return held + inputs + seen + work + (_holes(plan, rows) if searched else 0)

@@ -48,8 +48,9 @@ def assert_near(folder: Path, *arguments: str) -> None:
         assert bounds["least"] <= record[cost] <= bounds["most"]
 
 
-def test_the_estimate_is_near_the_measured_peak(tmp_path: Path) -> None:
-    assert_near(tmp_path, "device=cpu", "shots=40", "limit=40")
+@pytest.mark.parametrize("method", ["emloc", "expected_attention"])
+def test_the_estimate_is_near_the_measured_peak(method: str, tmp_path: Path) -> None:
+    assert_near(tmp_path, f"method={method}", "device=cpu", "shots=40", "limit=40")
 
 
 @real
