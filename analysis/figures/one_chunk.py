@@ -93,7 +93,7 @@ def draw(filled: Filled) -> Figure:
     _text(axes["text"], filled)
     _draw_curves(axes["curves"], filled)
     shown = axes["lengths"].imshow(
-        filled.lengths.view(filled.layers, -1).T, aspect="auto", cmap="Blues", vmin=0, interpolation="nearest"
+        filled.lengths.view(filled.layers, -1).T.numpy(), aspect="auto", cmap="Blues", vmin=0, interpolation="nearest"
     )
     axes["lengths"].set(xlabel="layer", ylabel="KV head", yticks=range(len(filled.kept) // filled.layers))
     axes["lengths"].grid(visible=False)
@@ -129,9 +129,9 @@ def _draw_curves(axes: Axes, filled: Filled) -> None:
     heads_per_layer = len(filled.curves) // filled.layers
     for head, (curve, kept) in enumerate(zip(filled.curves, filled.lengths.tolist(), strict=True)):
         colour = colormaps["viridis"](head // heads_per_layer / filled.layers)
-        axes.loglog(filled.counts[:-1], curve[:-1].clamp_min(_FLOOR), color=colour, linewidth=0.5, alpha=0.6)
+        axes.loglog(filled.counts[:-1], curve[:-1].clamp_min(_FLOOR).tolist(), color=colour, linewidth=0.5, alpha=0.6)
         if kept in filled.counts[:-1]:
-            axes.plot(kept, curve[filled.counts.index(kept)].clamp_min(_FLOOR), "o", color=colour, markersize=2.4)
+            axes.plot(kept, max(float(curve[filled.counts.index(kept)]), _FLOOR), "o", color=colour, markersize=2.4)
     axes.set(xlabel="tokens kept", ylabel="weighted change of outputs")
     axes.set_title("b  a curve per KV head; dots: one price for all", loc="left")
 
