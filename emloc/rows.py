@@ -1,5 +1,7 @@
 """Token sequences ready for the decoder: one `Row`, or a `RowBatch` of them padded on the right."""
 
+import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -60,6 +62,20 @@ def concatenate(rows: Sequence[Row]) -> Row:
         torch.cat([row.embeds for row in rows]),
         None if rows[0].added is None else torch.cat([row.added for row in rows if row.added is not None], dim=1),
     )
+
+
+def balanced(rows: Sequence[Row], count: int, *, seed: int) -> list[Row]:
+    """`count` of the rows in their order, all if there are no more: no answer twice before every answer is there once.
+
+    Which ones that are is drawn, the same at every call; answers are told apart by their tokens.
+    """
+    drawn, seen, turns = list(range(len(rows))), Counter[tuple[int, ...]](), {}
+    random.Random(seed).shuffle(drawn)
+    for number in drawn:
+        answer = tuple(rows[number].ids[rows[number].answers].tolist())
+        turns[number] = seen[answer]  # the first rows of all answers come before the second of any
+        seen[answer] += 1
+    return [rows[number] for number in sorted(sorted(drawn, key=turns.__getitem__)[:count])]
 
 
 def split(row: Row, cuts: Sequence[int]) -> list[Row]:

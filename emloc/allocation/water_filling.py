@@ -8,9 +8,9 @@ final state, a few trials instead of one per layer and ratio. The idea of margin
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,8 +18,9 @@ from torch import Tensor
 from emloc.allocation.base import Allocation, Candidate, Decision, Share
 from emloc.divergence import LN2
 from emloc.head_outputs import removal_curves
+from emloc.memory import Choice
 from emloc.options import Count, Range
-from emloc.region import Measure
+from emloc.region import Measure, Region
 
 # Shares of a region's tokens that a KV head can keep: close together where heads that matter little end up.
 SHARES = (0.007, 0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.11, 0.16, 0.22, 0.31, 0.42, 0.55, 1.0)
@@ -44,12 +45,21 @@ class WaterFilling(Allocation):
         region.
     trials
         How many mean shares are tried at most. The smallest within the limit is taken; if there is none, all is kept.
+    heads
+        `ragged`: every KV head has a curve of its own. `equal`: the curves of a layer's heads are added up to one, so
+        that these heads keep equally many tokens (each its own best), and the price is one over layers.
+    head_weight
+        Whether a head's loss counts by what it does to the residual stream: how much W_O makes of the head's output,
+        over the mean squared length of the layer's input. Without, all weights are 1: squared changes of head outputs
+        are compared across heads and layers as they are.
     """
 
     judged_as_refitted: ClassVar[bool] = True
     observing: ClassVar[bool] = True
     delta: Annotated[float, Range(0, LN2, note="nats, at most ln 2")] = 0.005
     trials: Count = 6
+    heads: Literal["ragged", "equal"] = "ragged"
+    head_weight: bool = True
 
     @property
     def limit(self) -> float:
@@ -65,8 +75,8 @@ class WaterFilling(Allocation):
         return layers * _counts(share.tokens, share.reserved)[0], layers * share.tokens
 
     def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
-        filling = _Filling.of(scores, share, measure)
-        tried: list[tuple[Candidate, list[tuple[Tensor, ...]]]] = []
+        filling = _Filling.of(scores, share, measure.region, heads=self.heads, head_weight=self.head_weight)
+        tried: list[tuple[Candidate, list[Choice]]] = []
         mean: float | None = _start(share.earlier)
         while mean is not None and len(tried) < self.trials:
             kept, ratio = filling.kept(mean)
@@ -82,27 +92,22 @@ class WaterFilling(Allocation):
 
 @dataclass(frozen=True)
 class _Filling:
-    """The curves of all KV heads, and how their tokens are filled up to a mean share."""
+    """The curves of all KV heads, or of layers whose heads are equal, and how they are filled up to a mean share."""
 
-    losses: Tensor  # (L, H_kv, R) float64, falling along R
+    losses: Tensor  # (L, H_kv, R), or (L, 1, R) for equal heads; float64, falling along R
     shares: Tensor  # (R,) float64, the shares as they are after rounding
     counts: Sequence[int]  # (R,) tokens
     orders: Sequence[Tensor]  # per layer (H_kv, N), the most important first
 
     @classmethod
-    def of(cls, scores: Sequence[Tensor], share: Share, measure: Measure) -> "_Filling":
-        region = measure.region
+    def of(cls, scores: Sequence[Tensor], share: Share, region: Region, *, heads: str, head_weight: bool) -> "_Filling":
         counts = _counts(share.tokens, share.reserved)
         orders = [score.argsort(dim=-1, descending=True, stable=True) for score in scores]
-        losses = []
-        for number, (observed, layer, order) in enumerate(
-            zip(region.observed, region.chunk.layers, orders, strict=True)
-        ):
-            curves = removal_curves(observed, layer.keys, layer.values, order.to(layer.keys.device), counts)
-            gain = region.backbone.head_gains(number) / region.probe.input_power(number)
-            losses.append(curves.to(gain.device) * gain[:, None])
+        curves = torch.stack(list(_curves(region, orders, counts, head_weight=head_weight))).double()
+        if heads == "equal":
+            curves = curves.sum(dim=1, keepdim=True)
         # A larger set can lose more, as errors that cancelled no longer do; what it offers is the best so far.
-        falling = torch.stack(losses).double().cummin(dim=-1).values
+        falling = curves.cummin(dim=-1).values
         shares = torch.tensor(counts, dtype=torch.float64, device=falling.device) / share.tokens
         return cls(falling, shares, counts, orders)
 
@@ -111,17 +116,21 @@ class _Filling:
         """The smallest mean share there is."""
         return float(self.shares[0])
 
-    def kept(self, mean: float) -> tuple[list[tuple[Tensor, ...]], float]:
+    def kept(self, mean: float) -> tuple[list[Choice], float]:
         """The tokens that stay at a mean share, as many heads' steps come to, and the mean share they are."""
         places = self._filled(mean)
-        kept = [
-            tuple(order[: self.counts[place]].sort().values for order, place in zip(heads, of_layer, strict=True))
-            for heads, of_layer in zip(self.orders, places.tolist(), strict=True)
-        ]
+        kept = [self._best(order, of_layer) for order, of_layer in zip(self.orders, places.tolist(), strict=True)]
         return kept, float(self.shares[places].mean())
 
+    def _best(self, order: Tensor, places: Sequence[int]) -> Choice:
+        """The best tokens of a layer's heads, as many as each one's place says; one place is that of all heads."""
+        if len(places) == 1:
+            return order[:, : self.counts[places[0]]].sort(dim=-1).values
+        pairs = zip(order, places, strict=True)
+        return tuple(head[: self.counts[place]].sort().values for head, place in pairs)
+
     def _filled(self, mean: float) -> Tensor:
-        """(L, H_kv) places in `counts`: the highest price whose mean share is at least `mean`, by bisection."""
+        """(L, H_kv or 1) places in `counts`: the highest price whose mean share is at least `mean`, by bisection."""
         low, high = 1e-12, 1e12
         for _ in range(80):
             price = math.sqrt(low * high)
@@ -133,6 +142,16 @@ class _Filling:
 
     def _at(self, price: float) -> Tensor:
         return (self.losses + price * self.shares).argmin(dim=-1)
+
+
+def _curves(region: Region, orders: Sequence[Tensor], counts: Sequence[int], *, head_weight: bool) -> Iterator[Tensor]:
+    """Per layer (H_kv, R), what every KV head loses with each of `counts` kept."""
+    for number, (observed, layer, order) in enumerate(zip(region.observed, region.chunk.layers, orders, strict=True)):
+        curves = removal_curves(observed, layer.keys, layer.values, order.to(layer.keys.device), counts)
+        curves = curves.to(region.backbone.device)
+        if head_weight:
+            curves = curves * (region.backbone.head_gains(number) / region.probe.input_power(number))[:, None]
+        yield curves
 
 
 def _counts(tokens: int, reserved: int) -> list[int]:

@@ -18,7 +18,7 @@ from emloc.prompt import Demonstration, Query
 from emloc.ranking import likelihoods
 from emloc.refit.base import Refit
 from emloc.region import Measure, Probes, Region
-from emloc.rows import Row
+from emloc.rows import Row, balanced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,9 @@ class Method:
     probe
         Which demonstrations probe a chunk: its own (`self`, EMLoC's), which find their own answers in it, or those of
         the next one (`heldout`; the first one's probe the last), which do not.
+    probes
+        How many of those demonstrations probe it: `all`, or this many, the same ones at every call, taken so that
+        answers are as balanced as they can be; all, where there are no more.
     refit
         How the values that stay make up for what was pruned; None: they stay the model's own.
     """
@@ -48,6 +51,7 @@ class Method:
     own_contexts: ClassVar[bool] = False  # prunes a context per query; the demonstrations all stay
     chunk_size: Count = 20
     probe: Literal["self", "heldout"] = "self"
+    probes: Literal["all"] | Count = "all"
     importance: Importance | None = None
     allocation: Allocation | None = None
     refit: Refit | None = None
@@ -107,7 +111,10 @@ class Method:
             )
         probing = groups if self.probe == "self" else [*groups[1:], *groups[:1]]
         pairs = enumerate(zip(groups, probing, strict=True))
-        return [_chunk(backbone, own, Probes(of), first=number * self.chunk_size) for number, (own, of) in pairs]
+        return [
+            _chunk(backbone, own, self._probing(of, number), first=number * self.chunk_size)
+            for number, (own, of) in pairs
+        ]
 
     def decide(self, region: Region, share: Share, measure: Measure) -> Decision:
         """Which tokens of the region stay."""
@@ -117,6 +124,9 @@ class Method:
         if self.refit is None:
             return self.allocation.decide(scores, share, measure)
         return self.refit.decide(self.allocation, scores, share, measure)
+
+    def _probing(self, rows: Sequence[Row], chunk: int) -> Probes:
+        return Probes(rows if self.probes == "all" else balanced(rows, self.probes, seed=chunk))
 
     # -- what the loop and the record ask
 

@@ -33,10 +33,18 @@ class EMLoC(Method):
         *,
         chunk_size: int = 20,
         probe: Literal["self", "heldout"] = "self",
+        probes: Literal["all"] | int = "all",
         importance: Importance = Answers(),  # noqa: B008 (frozen)
         allocation: Allocation = LayerSearch(),  # noqa: B008 (frozen)
         refit: Refit | None = NoRefit(),  # noqa: B008 (frozen)
     ) -> None:
         if delta is not None:
             allocation = allocation.limited(delta)
-        super().__init__(chunk_size=chunk_size, probe=probe, importance=importance, allocation=allocation, refit=refit)
+        super().__init__(
+            chunk_size=chunk_size,
+            probe=probe,
+            probes=probes,
+            importance=importance,
+            allocation=allocation,
+            refit=refit,
+        )

@@ -31,10 +31,18 @@ class EMLoCPlus(Method):
         *,
         chunk_size: int = 20,
         probe: Literal["self", "heldout"] = "self",
+        probes: Literal["all"] | int = "all",
         importance: Importance = LeaveOneOut(),  # noqa: B008 (frozen)
         allocation: Allocation = WaterFilling(),  # noqa: B008 (frozen)
         refit: Refit | None = Values(),  # noqa: B008 (frozen)
     ) -> None:
         if delta is not None:
             allocation = allocation.limited(delta)
-        super().__init__(chunk_size=chunk_size, probe=probe, importance=importance, allocation=allocation, refit=refit)
+        super().__init__(
+            chunk_size=chunk_size,
+            probe=probe,
+            probes=probes,
+            importance=importance,
+            allocation=allocation,
+            refit=refit,
+        )

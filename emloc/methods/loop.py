@@ -211,7 +211,13 @@ class _Steps:
 
 
 def _with_decision(chunk: ChunkTrace, decision: Decision) -> ChunkTrace:
-    return replace(chunk, layer_js=decision.layer_js, candidates=decision.candidates, crossfit=decision.crossfit)
+    return replace(
+        chunk,
+        layer_js=decision.layer_js,
+        candidates=decision.candidates,
+        refitted=decision.values is not None,
+        crossfit=decision.crossfit,
+    )
 
 
 def _without_embeddings(row: Row) -> Row:

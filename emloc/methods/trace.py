@@ -19,7 +19,8 @@ class ChunkTrace:
     js: float  # nats, measured by the loop: the chunk's final state against its own teacher
     layer_js: tuple[float, ...] = ()  # nats per layer: the state after that layer's decision; empty where not searched
     candidates: tuple[Candidate, ...] = ()  # in the order tried
-    crossfit: float | None = None  # nats, on probes that values were not fitted on; None: they were not refitted
+    refitted: bool = False  # whether the values that stay were
+    crossfit: float | None = None  # nats, on probes that values were not fitted on; None: they were not refitted so
 
 
 @dataclass(frozen=True)

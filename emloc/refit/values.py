@@ -28,52 +28,67 @@ class Values(Refit):
     ----------
     ridge
         Weight of the change itself, as a share of the mean diagonal of the normal equations.
+    crossfit
+        Whether a fit is judged on probes that it has not seen. Without, trials and the decision whether to refit are
+        judged on the very probes that were fitted, and a divergence says nothing of others; a trial takes one forward
+        of all layers instead of two.
     """
 
     observing: ClassVar[bool] = True
     ridge: Annotated[float, Range(0, 1, above=True)] = 0.003
+    crossfit: bool = True
 
     def forwards(self, layers: int, trials: int, *, judging: bool) -> int:
-        # Two passes judge a state, one measures it without the fit, one fits; or the search is made again without.
-        return trials + layers + max(layers, trials) if judging else 4 * layers
+        # One pass per fold judges a state, one measures it without the fit, one fits; or the search is made again
+        # without. A trial's first pass is counted with the search.
+        folds = 2 if self.crossfit else 1
+        return (folds - 1) * trials + layers + max(layers, trials) if judging else (folds + 2) * layers
 
     def decide(self, allocation: Allocation, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
-        """The allocation's decision with values refitted; without, where that does not help on rows left out."""
-        if len(measure.region.probes.rows) < 2:
+        """The allocation's decision with values refitted; without, where that does not help as it is judged."""
+        if self.crossfit and len(measure.region.probes.rows) < 2:
             return allocation.decide(scores, share, measure)
-        judged = CrossFitted(measure.region, ridge=self.ridge)
+        judged = (CrossFitted if self.crossfit else Fitted)(measure.region, ridge=self.ridge)
         joint = allocation.judged_as_refitted
         decision = allocation.decide(scores, share, judged if joint else measure)
-        crossfit = judged(decision.kept)
-        if crossfit >= measure(decision.kept):
+        found = judged(decision.kept)
+        if found >= measure(decision.kept):
             return allocation.decide(scores, share, measure) if joint else decision
         if joint:
             measure.decided(len(scores))
         _, values = measure.region.refitted(decision.kept, ridge=self.ridge)
-        return replace(decision, values=values, crossfit=crossfit)
+        return replace(decision, values=values, crossfit=found if self.crossfit else None)
 
 
 @dataclass
-class CrossFitted(Measure):
-    """Measures what a choice would cost with values refitted, each probe by a fit that did not see it."""
+class Fitted(Measure):
+    """Measures what a choice would cost with values refitted, on the probes that they are fitted on."""
 
     ridge: float = 0.003
 
     def __call__(self, kept: Kept, *, values: object = None, adoptable: bool = False) -> float:
-        """Mean JS divergence (nats) at the compared positions; runs all layers twice."""
+        """Mean JS divergence (nats) at the compared positions; runs all layers once, or once per fold."""
         assert values is None, "the values are what is fitted here"
         assert not adoptable, "refitted layers below are no base for others"
         known = self.known(kept)
         if known is not None:
             return known
-        js = self._crossfit(kept)
+        _ = self.region.observed  # before the probe, which it makes as well
+        js = js_divergence(self.region.probe.reference, self._logits(kept)).item()
         self._known.append((tuple(kept), js))
         return js
 
-    def _crossfit(self, kept: Kept) -> float:
-        _ = self.region.observed  # before the probe, which it makes as well
+    def _logits(self, kept: Kept) -> Tensor:
+        """(A, V) at the compared positions."""
+        return self.region.refitted(kept, ridge=self.ridge)[0]
+
+
+@dataclass
+class CrossFitted(Fitted):
+    """As `Fitted`, each probe with values of a fit that did not see it."""
+
+    def _logits(self, kept: Kept) -> Tensor:
         probe, rows = self.region.probe, len(self.region.probes.rows)
         even = torch.arange(rows, device=probe.reference.device) % 2 == 0  # of every two neighbours one
         by_even, by_odd = (self.region.refitted(kept, ridge=self.ridge, fitted_on=fold)[0] for fold in (even, ~even))
-        unseen = torch.where(even[probe.compared_rows][:, None], by_odd, by_even)
-        return js_divergence(probe.reference, unseen).item()
+        return torch.where(even[probe.compared_rows][:, None], by_odd, by_even)

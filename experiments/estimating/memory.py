@@ -154,7 +154,11 @@ def _deciding(plan: Plan, most: int) -> int:
     largest = max(context.chunks, key=lambda rows: rows.padded)
     whole = method.scope == "context"
     searched = method.allocation.trial_forwards(model.layers, context.tokens, method.reserved) is not None
-    rows = context.demonstrations if whole and (searched or _probed(method)) else largest
+    rows, chunks = (
+        (context.demonstrations, len(context.chunks)) if whole and (searched or _probed(method)) else (largest, 1)
+    )
+    if method.probes != "all":
+        rows = rows.longest(chunks * method.probes)
     region = context.tokens if whole else max(context.chunk_tokens)
     held = _stored(model, most) + _stored(model, region * model.entry) * (1 if whole else 2)
     inputs = (model.layers + 1 if searched or _probed(method) else 1) * rows.padded * model.hidden * model.element

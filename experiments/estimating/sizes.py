@@ -98,6 +98,11 @@ class Rows:
     def __getitem__(self, part: slice) -> "Rows":
         return Rows(self.lengths[part], self.answers[part], self.visual[part])
 
+    def longest(self, count: int) -> "Rows":
+        """The `count` longest of them, all if there are no more."""
+        at = sorted(range(len(self.lengths)), key=self.lengths.__getitem__, reverse=True)[:count]
+        return Rows(*(tuple(part[n] for n in at if part) for part in (self.lengths, self.answers, self.visual)))
+
     @classmethod
     def of(cls, backbone: Backbone, items: Sequence[Demonstration | Query], count: int | None = None) -> "Rows":
         """The items as rows; with `count` as many rows, all like one of the items that stand for them."""

@@ -16,7 +16,7 @@ _HOW = {
 }  # fmt: skip
 # These count through the component that reads them: a method without a limit gives the same result, and has the same
 # folder, at every delta.
-_SHARED = {"chunk_size", "probe", "delta", "ratios", "budget", "demonstrations", "scoring"}
+_SHARED = {"chunk_size", "probe", "probes", "delta", "ratios", "budget", "demonstrations", "scoring"}
 NOT_IDENTITY = frozenset(_HOW | _SHARED)
 
 # An option at its neutral value changes nothing, so the name leaves it out, and an option that is added later renames
@@ -25,8 +25,12 @@ NEUTRAL: Mapping[str, object] = {
     "answer": "generate",
     "method.allocation.group": 1,
     "method.probe": "self",
+    "method.probes": "all",
     "method.allocation.order": "top_down",
+    "method.allocation.heads": "ragged",
+    "method.allocation.head_weight": True,
     "method.refit._target_": "emloc.refit.none.NoRefit",
+    "method.refit.crossfit": True,
     "model.trust_remote_code": False,
 }
 

@@ -74,7 +74,8 @@ def divergence(outcome: Outcome, delta: float | None) -> Divergence:
     """What the answers' divergence is, and what the method's limit was."""
     found = outcome.heldout
     final = [chunk.js for chunk in outcome.answered.own_contexts or outcome.trace.chunks]
-    crossfit = [chunk.crossfit for chunk in outcome.trace.chunks] if outcome.trace.memory.refitted else None
+    judged = [chunk.crossfit for chunk in outcome.trace.chunks]
+    crossfit = None if all(js is None for js in judged) else judged
     if found is None:
         return Divergence(delta, final, None, crossfit_per_chunk=crossfit)
     return Divergence(delta, final, found.mean, found.per_layer, found.queries, found.agreement, crossfit, found.total)
@@ -117,5 +118,7 @@ def notes(method: Method, outcome: Outcome, origin: str | None = None, *, given:
 def _refitted(trace: Trace) -> list[str]:
     if not trace.memory.refitted:
         return []
-    chunks = sum(chunk.crossfit is not None for chunk in trace.chunks)
-    return [f"values of {chunks} of {len(trace.chunks)} chunks were refitted: they are no longer the model's own"]
+    chunks = [chunk for chunk in trace.chunks if chunk.refitted]
+    note = f"values of {len(chunks)} of {len(trace.chunks)} chunks were refitted: they are no longer the model's own"
+    fitted_on = "; their divergence is on the very demonstrations that they were fitted on"
+    return [note + fitted_on if any(chunk.crossfit is None for chunk in chunks) else note]

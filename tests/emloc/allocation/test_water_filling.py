@@ -4,11 +4,16 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from emloc import EMLoCPlus, LeaveOneOut, Method, WaterFilling, Window
 from emloc.allocation import water_filling
-from emloc.allocation.base import Candidate
+from emloc.allocation.base import Candidate, Share
 from emloc.backbones.base import Backbone
+from emloc.head_outputs import removal_curves
+from emloc.passes import prefill
+from emloc.region import Probes, Region
+from emloc.rows import concatenate
 from tests.support.lively import demonstrations, lively_backbone
 
 
@@ -95,6 +100,69 @@ def test_filling_meets_the_mean_at_one_price() -> None:
         assert math.isclose(found, sum(len(head) for layer in kept for head in layer) / 40)
     kept, _ = filling.kept(0.19)
     assert [[len(head) for head in layer] for layer in kept] == [[5, 1], [1, 1]]
+
+
+@pytest.fixture(scope="module")
+def region(backbone: Backbone) -> Region:
+    rows = backbone.encode(demonstrations(6))
+    memory = backbone.empty_memory()
+    return Region(
+        backbone, prefill(backbone, concatenate([backbone.system_row(), *rows]), memory), memory, Probes(rows)
+    )
+
+
+def filled(region: Region, **options: object) -> tuple[water_filling._Filling, list[Tensor]]:
+    """The filling of a region's tokens, and the scores that order them."""
+    scores, share = LeaveOneOut().scores(region), Share(0, region.chunk.tokens, region.chunk.tokens)
+    switches = {"heads": "ragged", "head_weight": True, **options}
+    return water_filling._Filling.of(scores, share, region, **switches), scores  # type: ignore[arg-type]
+
+
+def plain_losses(region: Region, scores: list[Tensor], counts: list[int], *, weighted: bool) -> Tensor:
+    """(L, H_kv, R) before they are made to fall, head by head."""
+    found = []
+    for number, (seen, layer) in enumerate(zip(region.observed, region.chunk.layers, strict=True)):
+        for head in range(len(layer.keys)):
+            order = scores[number].argsort(dim=-1, descending=True, stable=True)
+            curve = removal_curves(seen, layer.keys, layer.values, order, counts)[head]
+            gain = float(region.backbone.head_gains(number)[head]) / region.probe.input_power(number)
+            found.append(curve.double() * gain if weighted else curve.double())
+    return torch.stack(found).view(len(region.chunk.layers), -1, len(counts))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_weight_of_heads_can_be_switched_off(region: Region, weighted: bool) -> None:
+    filling, scores = filled(region, head_weight=weighted)
+    expected = plain_losses(region, scores, list(filling.counts), weighted=weighted).cummin(dim=-1).values
+    torch.testing.assert_close(filling.losses, expected, rtol=1e-5, atol=0)
+
+
+def test_equal_heads_keep_equally_many_at_the_price_of_their_summed_losses(region: Region) -> None:
+    filling, scores = filled(region, heads="equal")
+    counts = list(filling.counts)
+    summed = plain_losses(region, scores, counts, weighted=True).sum(1).cummin(dim=-1).values  # (L, R)
+    kept, ratio = filling.kept(0.2)
+    for layer, score in zip(kept, scores, strict=True):
+        assert isinstance(layer, Tensor), "a layer of equal heads is not packed"
+        best = [head.argsort(descending=True, stable=True)[: layer.shape[1]].sort().values for head in score]
+        assert torch.equal(layer, torch.stack(best)), "each head its own best"
+    # One price over layers: of all fillings with no more tokens in all, none loses less.
+    every = torch.cartesian_prod(*[torch.arange(len(counts))] * len(kept))  # (R^L, L)
+    loss = sum(summed[layer, every[:, layer]] for layer in range(len(kept)))
+    tokens = torch.tensor(counts)[every].sum(1)
+    taken = [layer.shape[1] for layer in kept if isinstance(layer, Tensor)]
+    assert ratio == pytest.approx(sum(taken) / len(kept) / region.chunk.tokens)
+    ours = sum(float(summed[layer, counts.index(count)]) for layer, count in enumerate(taken))
+    assert ours == pytest.approx(float(loss[tokens <= sum(taken)].min()), rel=1e-4)
+    assert len(set(taken)) > 1, "layers still differ"
+
+
+def test_a_method_with_equal_heads_leaves_a_rectangular_memory_within_the_limit(backbone: Backbone) -> None:
+    method = EMLoCPlus(allocation=WaterFilling(delta=0.02, heads="equal"), chunk_size=4, refit=None)
+    trace = method.trace(backbone, demonstrations(8))
+    assert all(layer.counts is None for layer in trace.memory.layers)
+    assert trace.memory.mean_length < trace.memory.tokens_seen
+    assert all(chunk.js <= 0.02 for chunk in trace.chunks)
 
 
 def test_reserved_tokens_stay_at_any_price(backbone: Backbone) -> None:

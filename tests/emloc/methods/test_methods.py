@@ -27,7 +27,7 @@ from emloc.backbones.base import Backbone
 from emloc.divergence import js_divergence
 from emloc.memory import MemoryLayer
 from emloc.passes import Probe, prefill, run_rows
-from emloc.rows import Row, RowBatch, concatenate
+from emloc.rows import Row, RowBatch, balanced, concatenate
 from emloc.scores import window_attention
 from tests.matrix import METHODS
 from tests.support.lively import demonstrations, lively_backbone, queries
@@ -127,6 +127,7 @@ def test_the_reported_divergence_is_that_of_what_is_kept(method: Method, backbon
             number,
             whole=method.scope == "context",
             probing=number if method.probe == "self" else (number + 1) % len(result.chunks),
+            probes=4 if method.probes == "all" else method.probes,
         )
         for number in range(len(result.chunks))
     ]
@@ -135,7 +136,7 @@ def test_the_reported_divergence_is_that_of_what_is_kept(method: Method, backbon
         assert any(chunk.js > 0 for chunk in result.chunks), "tokens went, and nothing is said to have changed"
 
 
-def recomputed(backbone: Backbone, result: Trace, number: int, *, whole: bool, probing: int) -> float:
+def recomputed(backbone: Backbone, result: Trace, number: int, *, whole: bool, probing: int, probes: int) -> float:
     """JS divergence of the demonstrations of chunk `probing`: over the final memory against the teacher of a chunk.
 
     The teacher is the full memory where the context was decided as a `whole`; else it is the whole chunk, behind what
@@ -152,7 +153,7 @@ def recomputed(backbone: Backbone, result: Trace, number: int, *, whole: bool, p
         chunk = prefill(backbone, concatenate([*opening, *groups[number]]), earlier)
         teacher = earlier.extend(chunk.layers, offset=chunk.offset, tokens=chunk.tokens)
         final = up_to(result.memory, start + chunk.tokens, offset=chunk.offset)
-    batch = RowBatch.stack(groups[probing], offset=teacher.offset)
+    batch = RowBatch.stack(balanced(groups[probing], probes, seed=number), offset=teacher.offset)
     logits = [backbone.logits(run_rows(backbone, batch, memory)[batch.answers]) for memory in (teacher, final)]
     return js_divergence(*logits).item()
 
@@ -165,6 +166,17 @@ def test_held_out_probes_are_those_of_the_next_chunk(backbone: Backbone) -> None
     ]
     with pytest.raises(UserError, match="at least two chunks for probe=heldout, but 4 demonstrations are one"):
         EMLoC(chunk_size=4, probe="heldout").compress(backbone, demonstrations(4))
+
+
+def test_some_probes_are_the_same_ones_at_every_call_and_of_all_answers(backbone: Backbone) -> None:
+    rows = backbone.encode(demonstrations(SHOTS))  # three answers in turn
+    once, again = (EMLoC(chunk_size=6, probes=3).chunks(backbone, rows) for _ in range(2))
+    for one, other, group in zip(once, again, (rows[:6], rows[6:]), strict=True):
+        chosen = [number for number, row in enumerate(group) if any(row is probe for probe in one.probes.rows)]
+        assert sorted(number % 3 for number in chosen) == [0, 1, 2], "each answer once"
+        assert [id(group[number]) for number in chosen] == list(map(id, one.probes.rows)), "in their order"
+        assert list(map(id, one.probes.rows)) == list(map(id, other.probes.rows))
+    assert EMLoC(chunk_size=6, probes=7).chunks(backbone, rows)[0].probes.rows == rows[:6], "all, where there are fewer"
 
 
 def up_to(memory: Memory, tokens: int, *, offset: int) -> Memory:

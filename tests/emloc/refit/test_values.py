@@ -100,6 +100,28 @@ def test_trials_are_judged_by_the_cross_fit(backbone: Backbone) -> None:
     (chunk,) = trace.chunks
     taken = min((trial for trial in chunk.candidates if trial.accepted), key=lambda trial: trial.ratio)
     assert chunk.crossfit == taken.js <= 0.05
+    assert chunk.refitted
+
+
+def test_without_a_cross_fit_trials_are_judged_on_the_rows_they_were_fitted_on(backbone: Backbone) -> None:
+    method = EMLoCPlus(delta=0.05, chunk_size=ROWS, refit=Values(crossfit=False))
+    trace = method.trace(backbone, demonstrations(ROWS))
+    (chunk,) = trace.chunks
+    taken = min((trial for trial in chunk.candidates if trial.accepted), key=lambda trial: trial.ratio)
+    assert chunk.refitted
+    assert chunk.crossfit is None, "no probe was left out"
+    assert chunk.js == pytest.approx(taken.js, rel=1e-3), "what is stored is what was tried, fitted on all rows"
+    judged = EMLoCPlus(delta=0.05, chunk_size=ROWS).trace(backbone, demonstrations(ROWS))
+    first, other = chunk.candidates[0], judged.chunks[0].candidates[0]
+    assert first.ratio == other.ratio
+    assert first.js < other.js, "the same choice, but a fit looks better on its own rows"
+    assert trace.deciding.layer_forwards < judged.deciding.layer_forwards
+
+
+def test_a_single_probe_can_be_fitted_where_none_is_left_out(backbone: Backbone) -> None:
+    refit = Values(crossfit=False)
+    method = Method(importance=LeaveOneOut(), allocation=Uniform(budget=0.3), refit=refit, chunk_size=4)
+    assert method.trace(backbone, demonstrations(1)).chunks[0].refitted
 
 
 def test_a_measure_of_whole_regions_is_zero(region: Region) -> None:

@@ -34,11 +34,16 @@ def test_an_option_without_a_neutral_value_counts() -> None:
 @pytest.mark.parametrize("option", NEUTRAL)
 def test_every_neutral_value_is_that_of_an_option_and_its_default(option: str) -> None:
     """So that a row that is misspelt, or no longer true, is noticed."""
-    node: Any = config()
-    for part in option.split("."):
-        node = node[part]
-    assert node == NEUTRAL[option]
-    assert option not in dict(flat(identity(config())))
+    found = [given for given in (config(), config("method=emloc_plus")) if option in dict(flat(given))]
+    assert dict(flat(found[0]))[option] == NEUTRAL[option]
+    assert option not in dict(flat(identity(found[0])))
+
+
+@pytest.mark.parametrize("switch", ["allocation.heads=equal", "allocation.head_weight=false", "refit.crossfit=false"])
+def test_a_switch_that_is_thrown_names_the_run(switch: str) -> None:
+    usual = run_name(config("method=emloc_plus"))
+    assert run_name(config("method=emloc_plus", f"method.{switch}")) != usual
+    assert run_name(config("method=emloc_plus", "probes=5")) != usual
 
 
 def test_names_can_be_read_again() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from emloc import EMLoC, EMLoCPlus, EMLoCVideo, FewerShots, NoPruning, Trace
+from emloc import EMLoC, EMLoCPlus, EMLoCVideo, FewerShots, NoPruning, Trace, Values
 from emloc.backbones.base import Backbone
 from emloc.methods.trace import OwnContext
 from experiments.running.assembly import Outcome, context_size, divergence, notes
@@ -52,6 +52,15 @@ def test_refitted_values_are_recorded(small_backbone: Backbone) -> None:
     assert divergence(found, 0.05).crossfit_per_chunk == chunks
     (note,) = notes(method, found)
     assert note == "values of 1 of 2 chunks were refitted: they are no longer the model's own"
+
+
+def test_values_judged_on_the_rows_they_were_fitted_on_are_labelled(small_backbone: Backbone) -> None:
+    method = EMLoCPlus(delta=0.05, chunk_size=4, refit=Values(crossfit=False))
+    found = outcome(small_backbone, trace=method.trace(small_backbone, demonstrations(5)))
+    assert found.trace.memory.refitted
+    assert divergence(found, 0.05).crossfit_per_chunk is None
+    (note,) = notes(method, found)
+    assert note.endswith("; their divergence is on the very demonstrations that they were fitted on")
 
 
 def test_heads_of_different_lengths_are_counted_one_by_one(small_backbone: Backbone) -> None:

@@ -17,8 +17,8 @@ NO_CLASS = "Expected method._target_ to name a class for method, such as emloc.m
 RATIOS = "Expected ratios to be a list, each item a number above 0 and at most 1, but got"
 TOP = (
     "answer, attn, batch_size, budget, chunk_size, dataset, delta, demonstrations, device, dtype, force, heldout_js, "
-    "heldout_layers, limit, logger, method, model, on_error, probe, ratios, save_kept, save_memory, scoring, seed, "
-    "shots"
+    "heldout_layers, limit, logger, method, model, on_error, probe, probes, ratios, save_kept, save_memory, scoring, "
+    "seed, shots"
 )
 
 SENTENCES = {
@@ -34,7 +34,8 @@ SENTENCES = {
     "++method._target_=emloc.nowhere.Foo": f"{NO_CLASS} 'emloc.nowhere.Foo'.",
     "-m ++method._target_=foo": f"{NO_CLASS} 'foo'.",
     "++method._partial_=true": (
-        "Expected an option of method to be one of allocation, chunk_size, importance, probe, refit; got '_partial_'."
+        "Expected an option of method to be one of allocation, chunk_size, importance, probe, probes, refit; "
+        "got '_partial_'."
     ),
     "++dataset._partial_=true": (
         "Expected an option of dataset to be one of demonstrations, max_new_tokens, question, visual_tokens; "
