@@ -26,7 +26,6 @@ from torch import Tensor
 from emloc.allocation.base import Allocation, Decision, Share
 from emloc.backbones.token_sets import punctuation_ids, template_ids
 from emloc.options import Range
-from emloc.prompt import TokenKind
 from emloc.region import Measure
 from emloc.rows import Row
 
@@ -71,5 +70,5 @@ class Policies(Allocation):
 
 
 def _among(row: Row, ids: frozenset[int]) -> Tensor:
-    """(T,) bool: the row's tokens with one of these ids; visual tokens are none of them."""
-    return torch.isin(row.ids, torch.tensor(sorted(ids), device=row.ids.device)) & (row.kinds != TokenKind.IMAGE)
+    """(T,) bool: the row's tokens with one of these ids, which visual tokens do not have."""
+    return torch.isin(row.ids, torch.tensor(sorted(ids), device=row.ids.device))
