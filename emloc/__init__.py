@@ -27,35 +27,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emloc.allocation.base import Allocation as Allocation
+    from emloc.allocation.cosine import Cosine as Cosine
     from emloc.allocation.global_threshold import GlobalThreshold as GlobalThreshold
     from emloc.allocation.layer_search import LayerSearch as LayerSearch
+    from emloc.allocation.policies import Policies as Policies
     from emloc.allocation.pyramid import Pyramid as Pyramid
     from emloc.allocation.top_p import TopP as TopP
     from emloc.allocation.uniform import Uniform as Uniform
     from emloc.allocation.water_filling import WaterFilling as WaterFilling
     from emloc.backbones.base import Backbone as Backbone
     from emloc.errors import UserError as UserError
+    from emloc.importance.answer_attention import AnswerAttention as AnswerAttention
     from emloc.importance.answers import Answers as Answers
     from emloc.importance.base import Importance as Importance
+    from emloc.importance.ensemble import Ensemble as Ensemble
     from emloc.importance.expected_attention import ExpectedAttention as ExpectedAttention
     from emloc.importance.key_difference import KeyDifference as KeyDifference
     from emloc.importance.leave_one_out import LeaveOneOut as LeaveOneOut
     from emloc.importance.random import RandomScores as RandomScores
     from emloc.importance.repetition import Repetition as Repetition
+    from emloc.importance.rms_attention import RmsAttention as RmsAttention
     from emloc.importance.sinks_recent import SinksRecent as SinksRecent
     from emloc.importance.value_weighted import ValueWeighted as ValueWeighted
     from emloc.importance.window import Window as Window
     from emloc.loading import load_backbone as load_backbone
     from emloc.memory import Memory as Memory
+    from emloc.methods.attention_matching import AttentionMatching as AttentionMatching
     from emloc.methods.base import Method as Method
     from emloc.methods.emloc import EMLoC as EMLoC
     from emloc.methods.emloc_plus import EMLoCPlus as EMLoCPlus
     from emloc.methods.emloc_video import EMLoCVideo as EMLoCVideo
     from emloc.methods.expected_attention import ExpectedAttentionKV as ExpectedAttentionKV
+    from emloc.methods.fastgen import FastGen as FastGen
     from emloc.methods.fewer_shots import FewerShots as FewerShots
     from emloc.methods.keydiff import KeyDiff as KeyDiff
     from emloc.methods.kvzip import KVzip as KVzip
     from emloc.methods.none import NoPruning as NoPruning
+    from emloc.methods.pyramidinfer import PyramidInfer as PyramidInfer
     from emloc.methods.pyramidkv import PyramidKV as PyramidKV
     from emloc.methods.random import RandomTokens as RandomTokens
     from emloc.methods.rices import RICES as RICES
@@ -72,6 +80,14 @@ if TYPE_CHECKING:
 
 # Loaded when they are first used: torch and transformers take seconds, and much needs neither of them.
 _HOMES = {
+    "PyramidInfer": "emloc.methods.pyramidinfer",
+    "FastGen": "emloc.methods.fastgen",
+    "AttentionMatching": "emloc.methods.attention_matching",
+    "Policies": "emloc.allocation.policies",
+    "Cosine": "emloc.allocation.cosine",
+    "Ensemble": "emloc.importance.ensemble",
+    "RmsAttention": "emloc.importance.rms_attention",
+    "AnswerAttention": "emloc.importance.answer_attention",
     "RICES": "emloc.methods.rices",
     "ExpectedAttentionKV": "emloc.methods.expected_attention",
     "FewerShots": "emloc.methods.fewer_shots",

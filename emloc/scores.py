@@ -41,17 +41,18 @@ def _own_logits(queries: Tensor, own_keys: Tensor, visible: Tensor, scaling: flo
     return logits.logsumexp(-1).transpose(0, 1).reshape(kv_heads, -1)
 
 
-def window_attention(queries: Tensor, keys: Tensor) -> Tensor:
+def window_attention(queries: Tensor, keys: Tensor, weights: Tensor | None = None) -> Tensor:
     """Attention (H_kv, T) that the last W tokens, queries (H_q, W, D), pay to every key (H_kv, T, D), summed.
 
-    The scale is that of the published code, 1 / sqrt(D).
+    `weights` (W,): of the tokens that look; by default all are 1. The scale is that of the published code, 1 / sqrt(D).
     """
     kv_heads, length, dim = keys.shape
     window = queries.shape[1]
     logits = (fold_groups(queries[None].float(), kv_heads) @ keys.float().transpose(-1, -2)) * dim**-0.5
     visible = torch.ones(window, length, dtype=torch.bool, device=keys.device).tril(length - window)
     logits = logits.view(kv_heads, -1, window, length).masked_fill(~visible, -torch.inf)
-    return logits.softmax(-1).sum((1, 2))
+    attention = logits.softmax(-1)
+    return (attention if weights is None else attention * weights[:, None]).sum((1, 2))
 
 
 def pool_scores(scores: Tensor, *, width: int = POOL_WIDTH) -> Tensor:

@@ -4,6 +4,7 @@ kvpress (NVIDIA, Apache-2.0) has the reference code of several rivals, and wants
 have (pandas below 3). So it gets an environment of its own, fresh unless `--python` names one, which takes some minutes
 and 2 GB of disk. It scores the same ids with the same small random llama as we do here: key_difference (KeyDiffPress),
 window (SnapKVPress), expected_attention (ExpectedAttentionPress) and repetition (KVzipPress, one repeated row).
+kvpress has no Attention Matching, PyramidInfer or FastGen.
 """
 
 import argparse

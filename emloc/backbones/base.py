@@ -54,7 +54,7 @@ class Backbone(Decoder):
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.label_words = label_words
-        self._piece_ids = functools.cache(self._tokenise)
+        self._piece_ids = functools.cache(self.tokenise)
 
     @classmethod
     def load_readers(cls, source: str | Path, options: LoadOptions) -> tuple[Any, Any]:
@@ -261,7 +261,8 @@ class Backbone(Decoder):
         positions = self.positions(kinds, [grid for _, grid in visuals])
         return Row(ids.to(self.device), kinds.to(self.device), positions.to(self.device), embeds)
 
-    def _tokenise(self, text: str, literal: bool) -> list[int]:
+    def tokenise(self, text: str, literal: bool) -> list[int]:
+        """The ids of a piece's text; in `literal` text, which users wrote, markers are plain characters."""
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=literal).input_ids
 
     # -- answering

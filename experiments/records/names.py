@@ -47,6 +47,9 @@ USUAL: Mapping[str, Mapping[str, str]] = {
     "expected_attention": {"importance": "expected_attention", "allocation": "uniform"},
     "streaming": {"importance": "sinks_recent", "allocation": "uniform"},
     "random": {"importance": "random", "allocation": "uniform"},
+    "attention_matching": {"importance": "rms_attention", "allocation": "global_threshold", "refit": "values"},
+    "pyramidinfer": {"importance": "answer_attention", "allocation": "cosine"},
+    "fastgen": {"importance": "answer_attention", "allocation": "policies"},
 }
 
 # <method>-<dataset>-<model>-<shots>-<delta>-<hash>

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from emloc import (
+    AnswerAttention,
     Answers,
+    Ensemble,
     ExpectedAttention,
     Importance,
     KeyDifference,
     Memory,
     RandomScores,
     Repetition,
+    RmsAttention,
     SinksRecent,
     ValueWeighted,
 )
@@ -96,6 +99,65 @@ def test_repetition_does_not_look_at_padding(regions: Sequence[Region]) -> None:
     ]
     for together, *each in zip(Repetition().scores(regions[1]), *alone, strict=True):
         torch.testing.assert_close(together, torch.stack(each).amax(0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_rms_attention_is_over_all_queries_and_the_chunk_alone(place: int, regions: Sequence[Region]) -> None:
+    region = regions[place]
+    scores = RmsAttention().scores(region)
+    for number, (queries, _, scaling) in enumerate(captured(region)):
+        for head, keys in enumerate(region.chunk.layers[number].keys):
+            looked = [
+                (keys @ query * scaling).softmax(0)
+                for row, turn in enumerate(region.probes.rows)
+                for at in range(len(turn))
+                for query in queries[row, head * GROUP : (head + 1) * GROUP, at]
+            ]
+            expected = torch.stack(looked).square().mean(0).sqrt()
+            torch.testing.assert_close(scores[number][head], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rms_attention_is_formed_block_by_block(regions: Sequence[Region], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = RmsAttention().scores(regions[1])
+    monkeypatch.setattr("emloc.importance.rms_attention._BLOCK", 7)
+    for one, other in zip(whole, RmsAttention().scores(regions[1]), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_answer_attention_is_the_sum_over_answers_and_heads(place: int, regions: Sequence[Region]) -> None:
+    region = regions[place]
+    scores = AnswerAttention().scores(region)
+    for number, (queries, own, scaling) in enumerate(captured(region)):
+        expected = torch.zeros_like(scores[number])
+        for head, keys in enumerate(region.chunk.layers[number].keys):
+            for row, turn in enumerate(region.probes.rows):
+                for at in turn.answers.nonzero()[:, 0].tolist():
+                    everything = torch.cat([keys, own[row, head, : at + 1]])
+                    for query in queries[row, head * GROUP : (head + 1) * GROUP, at]:
+                        expected[head] += (everything @ query * scaling).softmax(0)[: len(keys)]
+        torch.testing.assert_close(scores[number], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sinks", [0, 4])
+def test_ensemble_is_the_weighted_mean_over_all_heads(sinks: int, regions: Sequence[Region]) -> None:
+    region, recent = regions[0], 6
+    tail = tuple(queries[:, -recent:] for queries in region.chunk.tail)
+    scores = Ensemble(recent=recent, sinks=sinks).scores(replace(region, chunk=replace(region.chunk, tail=tail)))
+    weights = [1.0, 1.04, 1.08, 1.12, 1.16, 1.2]
+    for number, queries in enumerate(tail):
+        keys = region.chunk.layers[number].keys
+        expected, tokens = torch.zeros(keys.shape[1]), keys.shape[1]
+        for head in range(len(queries)):
+            for at, weight in enumerate(weights):
+                seen = keys[head // GROUP, : tokens - recent + at + 1]
+                attention = (seen @ queries[head, at] / keys.shape[-1] ** 0.5).softmax(0)
+                expected[: len(seen)] += weight * attention / (recent * len(queries))
+        for given in scores[number]:
+            inner = slice(sinks, tokens - recent)
+            torch.testing.assert_close(given[inner], expected[inner], rtol=1e-4, atol=1e-6)
+            assert given[:sinks].isinf().all()
+            assert given[tokens - recent :].isinf().all()
 
 
 def test_key_difference_is_the_angle_to_the_mean_direction(regions: Sequence[Region]) -> None:
@@ -215,7 +277,7 @@ def test_a_rotation_that_stretches_is_undone_too() -> None:
     torch.testing.assert_close(unrotated(turned, cos, sin), queries)
 
 
-@pytest.mark.parametrize("importance", [ExpectedAttention(sinks=9), SinksRecent(sinks=9)], ids=str)
+@pytest.mark.parametrize("importance", [ExpectedAttention(sinks=9), SinksRecent(sinks=9), Ensemble(sinks=9)], ids=str)
 def test_a_context_shorter_than_the_sinks(importance: Importance, backbone: Backbone) -> None:
     rows = backbone.encode(demonstrations(1))
     chunk: Chunk = prefill(backbone, rows[0].first(6), backbone.empty_memory(), tail=10**6)

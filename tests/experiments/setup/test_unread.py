@@ -12,16 +12,19 @@ from tests.support.runs import composed
 pytest_plugins = ["tests.support.run_fixtures"]
 
 CHUNKED = (
-    "method=emloc,emloc_plus,emloc_video,expected_attention,fewer_shots,keydiff,kvzip,none,pyramidkv,random,"
-    "snapkv,streaming"
+    "method=attention_matching,emloc,emloc_plus,emloc_video,expected_attention,fastgen,fewer_shots,keydiff,kvzip,none,"
+    "pyramidinfer,pyramidkv,random,snapkv,streaming"
 )
 BUDGETED = (
-    "method=expected_attention,fewer_shots,keydiff,kvzip,pyramidkv,random,rices,snapkv,streaming "
-    "(and method/allocation=global_threshold,pyramid,uniform)"
+    "method=attention_matching,expected_attention,fewer_shots,keydiff,kvzip,pyramidinfer,pyramidkv,random,rices,snapkv,"
+    "streaming (and method/allocation=cosine,global_threshold,pyramid,uniform)"
 )
 LIMITED = "method=emloc,emloc_plus (and method/allocation=layer_search,water_filling)"
 SEARCHED = "method=emloc (and method/allocation=layer_search)"
-PRUNING = "method=emloc,emloc_plus,emloc_video,expected_attention,keydiff,kvzip,pyramidkv,random,snapkv,streaming"
+PRUNING = (
+    "method=attention_matching,emloc,emloc_plus,emloc_video,expected_attention,fastgen,keydiff,kvzip,pyramidinfer,"
+    "pyramidkv,random,snapkv,streaming"
+)
 SCORED = (
     "dataset=illusionvqa_comprehension,illusionvqa_soft_localization,mme_realworld_lite,ok_vqa,screenspot,video_mme,"
     "youcook2"
