@@ -12,8 +12,8 @@ from tests.support.runs import composed
 pytest_plugins = ["tests.support.run_fixtures"]
 
 CHUNKED = (
-    "method=emloc,emloc_plus,emloc_video,expected_attention,fewer_shots,keydiff,kvzip,none,pyramidkv,random,"
-    "snapkv,streaming"
+    "method=emloc,emloc_plus,emloc_video,expected_attention,fewer_shots,keydiff,kvzip,none,pyramidkv,"
+    "quantised,random,snapkv,streaming"
 )
 BUDGETED = (
     "method=expected_attention,fewer_shots,keydiff,kvzip,pyramidkv,random,rices,snapkv,streaming "
