@@ -62,9 +62,11 @@ if TYPE_CHECKING:
     from emloc.methods.fewer_shots import FewerShots as FewerShots
     from emloc.methods.keydiff import KeyDiff as KeyDiff
     from emloc.methods.kvzip import KVzip as KVzip
+    from emloc.methods.lora import LoRA as LoRA
     from emloc.methods.none import NoPruning as NoPruning
     from emloc.methods.pyramidinfer import PyramidInfer as PyramidInfer
     from emloc.methods.pyramidkv import PyramidKV as PyramidKV
+    from emloc.methods.quantised import Quantised as Quantised
     from emloc.methods.random import RandomTokens as RandomTokens
     from emloc.methods.rices import RICES as RICES
     from emloc.methods.snapkv import SnapKV as SnapKV
@@ -93,6 +95,8 @@ _HOMES = {
     "FewerShots": "emloc.methods.fewer_shots",
     "KVzip": "emloc.methods.kvzip",
     "KeyDiff": "emloc.methods.keydiff",
+    "LoRA": "emloc.methods.lora",
+    "Quantised": "emloc.methods.quantised",
     "RandomTokens": "emloc.methods.random",
     "StreamingLLM": "emloc.methods.streaming",
     "GlobalThreshold": "emloc.allocation.global_threshold",

@@ -222,7 +222,8 @@ def _plain_block(q: Tensor, k: Tensor, v: Tensor, causal: bool, start: int, scal
         visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(-start)
         # A finite floor keeps rows that see nothing of this block free of NaN; their weight is exactly 0 in the merge.
         logits = logits.masked_fill(~visible, torch.finfo(torch.float32).min)
-    highest = logits.amax(-1, keepdim=True)
+    # Detached: subtracting it changes neither result, and the subtraction in place would spoil its gradient.
+    highest = logits.detach().amax(-1, keepdim=True)
     weights = logits.sub_(highest).exp_()
     total = weights.sum(-1, keepdim=True)
     return weights @ v.float() / total, (highest + total.log()).squeeze(-1)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from transformers import DynamicCache
 
 from emloc.attention import KeyValues
 from emloc.errors import UserError
+from emloc.quantising import Quantisation
 
 FORMAT = "emloc-memory-2"
 _READABLE = ("emloc-memory-1", FORMAT)  # 1: all KV heads of a layer have equally many entries
@@ -146,6 +147,8 @@ class Memory:
         Of the model that made it; another model cannot read it.
     refitted
         Whether values were changed to make up for what was pruned: they are no longer those of the model.
+    quantisation
+        How entries are taken to be stored, None: as they are. It is simulated: they are rounded so, in the same type.
     """
 
     layers: tuple[MemoryLayer, ...]
@@ -153,6 +156,7 @@ class Memory:
     tokens_seen: int
     fingerprint: str
     refitted: bool = False
+    quantisation: Quantisation | None = None
 
     @property
     def lengths(self) -> list[float]:
@@ -166,20 +170,35 @@ class Memory:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all keys and values."""
-        return sum(layer.nbytes for layer in self.layers)
+        """Bytes of all keys and values; if they are quantised, what they would take so, with steps and zero points."""
+        if self.quantisation is None:
+            return sum(layer.nbytes for layer in self.layers)
+        return sum(
+            self.quantisation.nbytes(layer.lengths, channels=layer.keys.shape[-1], element=layer.keys.element_size())
+            for layer in self.layers
+        )
 
     def extend(self, chunk: Sequence[MemoryLayer], *, offset: int, tokens: int, refitted: bool = False) -> "Memory":
         """A memory with `chunk` appended: `offset` is the new next position, `tokens` the chunk's raw length."""
+        self._check_own_entries()
         layers = tuple(old.append(new) for old, new in zip(self.layers, chunk, strict=True))
         return Memory(layers, offset, self.tokens_seen + tokens, self.fingerprint, self.refitted or refitted)
 
     def select(self, kept: Sequence[Choice | None]) -> "Memory":
         """Keep entries kept[l] of layer l; None keeps the whole layer."""
+        self._check_own_entries()
         layers = tuple(
             layer if index is None else layer.select(index) for layer, index in zip(self.layers, kept, strict=True)
         )
         return Memory(layers, self.offset, self.tokens_seen, self.fingerprint, self.refitted)
+
+    def _check_own_entries(self) -> None:
+        """UserError if entries are quantised, in groups that none can join or leave."""
+        if self.quantisation is not None:
+            raise UserError(
+                "Expected a memory of the model's own entries to be changed, but got a quantised one; prune or extend "
+                "the memory first, and quantise it last."
+            )
 
     def to_cache(self) -> DynamicCache:
         """A transformers cache of one row that holds this memory, for code outside this library.
@@ -200,7 +219,11 @@ class Memory:
         return DynamicCache([(layer.keys[None], layer.values[None]) for layer in self.layers])
 
     def save(self, path: str | Path) -> None:
-        """Write the memory as safetensors (keys, values and index of every layer; the rest as metadata)."""
+        """Write the memory as safetensors (keys, values and index of every layer; the rest as metadata).
+
+        A quantised memory is written as it is held, dequantised, with what it would be stored as: the file is larger
+        than `nbytes`.
+        """
         tensors = {
             f"{name}.{number}": getattr(layer, name).contiguous().cpu()
             for number, layer in enumerate(self.layers)
@@ -212,6 +235,7 @@ class Memory:
             "layers": len(self.layers),
             "counts": [layer.counts for layer in self.layers],
             "refitted": self.refitted,
+            "quantisation": None if self.quantisation is None else asdict(self.quantisation),
         }
         metadata = {"format": FORMAT, "fingerprint": self.fingerprint, "about": json.dumps(about)}
         try:
@@ -238,8 +262,9 @@ class Memory:
         about = json.loads(metadata["about"])
         counts = about.get("counts") or [None] * about["layers"]
         layers = tuple(_layer(tensors, number, of_heads, backbone) for number, of_heads in enumerate(counts))
-        refitted = about.get("refitted", False)
-        return cls(layers, about["offset"], about["tokens_seen"], metadata["fingerprint"], refitted)
+        stored = about.get("quantisation")
+        told = (about["offset"], about["tokens_seen"], metadata["fingerprint"], about.get("refitted", False))
+        return cls(layers, *told, Quantisation(**stored) if stored else None)
 
 
 def _layer(tensors: dict[str, Tensor], number: int, counts: list[int] | None, backbone: Reader) -> MemoryLayer:

@@ -36,7 +36,7 @@ def installed_with(requirements: list[str], seen: set[str]) -> Iterator[Requirem
 
 def test_at_most_ten_base_dependencies() -> None:
     assert len(PROJECT["dependencies"]) <= 10
-    assert set(EXTRAS) >= {"wandb", "npu", "video", "metrics", "sweep", "notebooks", "kvpress", "dev"}
+    assert set(EXTRAS) >= {"wandb", "npu", "video", "metrics", "sweep", "notebooks", "kvpress", "lora", "dev"}
 
 
 def test_every_installed_requirement_is_pinned() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.records.names import NEUTRAL, NO_DELTA, NOT_IDENTITY, RUN_NAME, USUAL, component, flat
+from experiments.records.names import NEUTRAL, NO_DELTA, NOT_IDENTITY, RUN_NAME, SIMULATED, USUAL, component, flat
 
 _METHOD = "method."
 _STAGES = ("importance", "allocation", "refit")
@@ -31,7 +31,8 @@ def with_labels(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) ->
     options = _complete([options_of(records[path]) for path in runs["path"]])
     dataset = _joined(runs["dataset"], _differing(runs["dataset"], _under("dataset.", options)))
     model = _joined(runs["model"], _differing(runs["model"], _under("model.", options)))
-    label = _joined(runs["method"], *_of_methods(list(runs["method"]), options))
+    names = [f"{method} (simulated)" if method in SIMULATED else method for method in runs["method"]]
+    label = _joined(names, *_of_methods(list(runs["method"]), options))
     rest = [{key: value for key, value in of.items() if key.split(".")[0] not in _PARTS} for of in options]
     label = _joined(label, _differing(list(zip(dataset, model, strict=True)), rest))
     return runs.assign(dataset=dataset, model=model, label=label)

@@ -43,6 +43,11 @@ class Decision:
     values: NewValues | None = None
     crossfit: float | None = None
 
+    @property
+    def changes(self) -> bool:
+        """Whether anything is other than before: if not, there is nothing to measure."""
+        return any(choice is not None for choice in self.kept)
+
     def layers(self, chunk: Chunk) -> list[MemoryLayer]:
         """What stays of the chunk, layer by layer."""
         values = self.values or [None] * len(self.kept)

@@ -194,6 +194,19 @@ class Decoder(ABC):
         Where layers are on several devices, accelerate's hooks take each layer's input along, and the result comes
         back to `device`; the inputs collected stay where they were made.
         """
+        return self.forward_layers(hidden, positions, attention, start=start, inputs=inputs, added=added)
+
+    def forward_layers(
+        self,
+        hidden: Tensor,
+        positions: Tensor,
+        attention: LayerAttention,
+        *,
+        start: int = 0,
+        inputs: list[Tensor] | None = None,
+        added: Tensor | None = None,
+    ) -> Tensor:
+        """As `run_layers`, in the caller's gradient mode: training goes the very way that answering goes."""
         rotation = self.rotation(hidden, positions)
         with self.attention_override():
             for number, layer in enumerate(self.layers[start:], start=start):
@@ -211,6 +224,10 @@ class Decoder(ABC):
 
         Products are formed in float32 whatever the weights' type: divergences near delta are decided by them.
         """
+        return self.forward_logits(hidden)
+
+    def forward_logits(self, hidden: Tensor) -> Tensor:
+        """As `logits`, in the caller's gradient mode."""
         normed = self.final_norm(hidden).float().to(self.device)
         blocks = self.output_matrix.split(_VOCABULARY_BLOCK)
         return torch.cat([normed @ block.float().T for block in blocks], dim=-1)

@@ -9,12 +9,14 @@ import torch
 from emloc.allocation.base import Allocation, Decision, Share
 from emloc.backbones.base import Backbone
 from emloc.errors import UserError
+from emloc.fine_tuning import Schedule
 from emloc.importance.base import Importance, Scope
 from emloc.memory import Memory
 from emloc.methods.loop import ChunkInput, Progress, condense
 from emloc.methods.trace import Reply, Trace
 from emloc.options import Count, check_options
 from emloc.prompt import Demonstration, Query
+from emloc.quantising import Quantisation
 from emloc.ranking import likelihoods
 from emloc.refit.base import Refit
 from emloc.region import Measure, Probes, Region
@@ -144,6 +146,16 @@ class Method:
     def reserved(self) -> int:
         """How many tokens of a region stay at any budget."""
         return 0 if self.importance is None else self.importance.reserved
+
+    @property
+    def quantisation(self) -> Quantisation | None:
+        """How the memory's entries are taken to be stored; None: as they are."""
+        return None
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """How weights are trained on the demonstrations; None: they are not, demonstrations are the context."""
+        return None
 
     @property
     def limit(self) -> float | None:

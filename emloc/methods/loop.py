@@ -148,8 +148,8 @@ class _Loop:
         whole, region = self._memory, self._whole_context()
         decision = self._decider.decide(region, self._share(0, region), Measure(region, self._progress.one))
         self._extend(self._before, decision, region.chunk)
-        if all(index is None for index in decision.kept):
-            return  # nothing was pruned, so every chunk stays at a divergence of 0
+        if not decision.changes:
+            return  # so every chunk stays at a divergence of 0
         with self._clock() as measuring:
             measured = [self._divergence(chunk.probes, whole) for chunk in self._inputs]
         self._measuring += measuring()

@@ -51,11 +51,23 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What was learned, where a method trains weights: their number and bytes, and the loss (nats) of two steps."""
+
+    parameters: int
+    bytes: int
+    epochs: int
+    steps: int
+    first_loss: float
+    last_loss: float
+
+
+@dataclass(frozen=True)
 class Trace:
     """A memory and how it came about.
 
     Decisions about a context as a whole are told with its last chunk. `deciding` is what the memory cost, `measuring`
-    what it took besides to measure the divergence of what had been decided.
+    what it took besides to measure the divergence of what had been decided. `trained` is what was learned besides.
     """
 
     memory: Memory
@@ -64,6 +76,7 @@ class Trace:
     owners: Tensor  # (tokens seen,) int64, the demonstration that a raw token is of; -1: the system turn
     deciding: Cost = Cost()
     measuring: Cost = Cost()
+    trained: Training | None = None
 
     @property
     def before(self) -> int:

@@ -50,7 +50,8 @@ class Forecast:
     """What a run will need.
 
     `counted` of its demonstrations were tokenised, the others are taken to be like them. `own_contexts`: the method
-    condenses a context per query besides, which is not estimated.
+    condenses a context per query besides, which is not estimated. `trained`: demonstrations change the model, and the
+    context is empty.
     """
 
     device: torch.device
@@ -60,6 +61,7 @@ class Forecast:
     counted: int
     own_contexts: bool
     foreseen: bool
+    trained: bool
     memory: Estimate
     forwards: Forwards
 
@@ -82,7 +84,9 @@ def forecast(wanted: Wanted, *, process: int, sample: int, read_queries: bool = 
     shown = wanted.method.demonstrated([wanted.dataset.solved(item, code=code) for item in wanted.chosen])
     context = _context(backbone, wanted.method, shown, sample)
     asked = _shown(wanted, read=read_queries)
-    queries = _queries(backbone, wanted, asked, code, opening=0 if shown else context.opening, sample=sample)
+    trained = wanted.method.schedule is not None
+    opening = 0 if shown and not trained else context.opening
+    queries = _queries(backbone, wanted, asked, code, opening=opening, sample=sample)
     plan = Plan(
         model=ModelSize.of(backbone),
         method=wanted.method,
@@ -102,6 +106,7 @@ def forecast(wanted: Wanted, *, process: int, sample: int, read_queries: bool = 
         counted=min(sample, len(shown)),
         own_contexts=wanted.method.own_contexts,
         foreseen=wanted.method.foreseen,
+        trained=trained,
         memory=estimate(plan, process=process if device.type == "cpu" else 0),
         forwards=forwards(wanted.method, backbone.n_layers, context, queries),
     )

@@ -43,18 +43,26 @@ def forwards(method: Method, layers: int, context: Context, queries: Queries) ->
 
 
 def _compressing(method: Method, layers: int, context: Context) -> tuple[Bounds, Bounds]:
-    """Every chunk is prefilled once, L; then each region is decided, and what was decided is measured."""
-    chunks = len(context.chunks)
-    prefill, nothing = Bounds(layers * chunks, layers * chunks), Bounds(0, 0)
+    """Every chunk is prefilled once, L; then each region is decided, and what was decided is measured.
+
+    Training runs all layers forward once per step, and then backward, which is not counted.
+    """
+    chunks, nothing = len(context.chunks), Bounds(0, 0)
+    if method.schedule is not None:
+        steps = method.schedule.steps(len(context.demonstrations.lengths))
+        return Bounds(layers * steps, layers * steps), nothing
+    prefill = Bounds(layers * chunks, layers * chunks)
+    # The whole memory against the final one, by each chunk's probes.
+    compared = Bounds(2 * layers * chunks, 2 * layers * chunks)
     if method.allocation is None or method.importance is None or method.own_contexts or not chunks:
-        return prefill, nothing
+        return prefill, compared if method.scope == "context" and not method.own_contexts else nothing
     parts = [_region(method, layers, share.tokens, share.reserved) for share in context.shares(method)]
     deciding = sum((region for region, _ in parts), prefill)
     if method.scope == "chunk":
         return deciding, sum((measured for _, measured in parts), nothing)
-    # The whole memory against the pruned one, by each chunk's probes: 2 L. A search may end with nothing pruned.
+    # A search may end with nothing pruned.
     searches = method.allocation.trial_forwards(layers, context.tokens, 0) is not None
-    return deciding, Bounds(0 if searches else 2 * layers * chunks, 2 * layers * chunks)
+    return deciding, Bounds(0 if searches else compared.least, compared.most)
 
 
 def _region(method: Method, layers: int, tokens: int, reserved: int) -> tuple[Bounds, Bounds]:

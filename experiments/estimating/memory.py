@@ -16,6 +16,7 @@ _F32, _INDEX = 4, 4  # bytes of a float32, and of the int32 that says where in t
 _VOCABULARY_BLOCK = 16384  # rows of the output matrix that are turned to float32 at a time, see emloc.backbones.decoder
 _KEY_BLOCK = 1024  # keys of the plain kernel at a time, see emloc.attention
 _JS_COPIES = 8  # of (A, V): two logits, their log-probabilities, the mean's, and three temporaries of a KL divergence
+_TRAINING_COPIES = 4  # of (A, V): logits in blocks and as one, their log-probabilities, and the gradient
 # glibc takes blocks of up to 32 MB from its heap, and gives none back that small ones sit on.
 _HEAP_LEAST, _HEAP_MOST, _HOLE = 128 * 1024, 32 * 1024**2, 0.75
 
@@ -92,24 +93,30 @@ def estimate(plan: Plan, *, process: int = 0) -> Estimate:
     """The bytes of a run by `plan`, in a process that holds `process` bytes already."""
     model, context = plan.model, plan.context
     least, most = kept(plan)
+    held = most if plan.method.quantisation is None else context.tokens * model.entry  # which is simulated
     return Estimate(
         process=process,
         weights=model.weights,
         rows=context.demonstrations.tokens * model.hidden * model.element * (1 + model.added),
-        memory_full=context.tokens * model.entry,
+        memory_full=context.tokens * model.entry if plan.method.schedule is None else 0,
         memory_least=least,
         memory_most=most,
         loading=plan.converted,
         encoding=_encoding(model, context.demonstrations),
-        prefill=_prefill(plan, most),
-        deciding=max(_deciding(plan, most), _heldout(plan, most)),
-        answering=_stored(model, most) + _answering(plan),
+        prefill=_prefill(plan, held),
+        deciding=max(_deciding(plan, held), _heldout(plan, held), _training(plan)),
+        answering=_stored(model, held) + _answering(plan),
     )
 
 
 def kept(plan: Plan) -> tuple[int, int]:
     """Bytes of keys and values that stay, (least, most): what the allocation says of every region."""
     model, method = plan.model, plan.method
+    if method.schedule is not None:
+        return 0, 0
+    if method.quantisation is not None:
+        heads, size = [plan.context.tokens] * model.kv_heads, model.head_size
+        return (model.layers * method.quantisation.nbytes(heads, channels=size, element=model.element),) * 2
     if method.allocation is None or method.own_contexts:
         return (plan.context.tokens * model.entry,) * 2
     parts = [method.allocation.kept(model.layers, share) for share in plan.context.shares(method)]
@@ -129,7 +136,7 @@ def _prefill(plan: Plan, most: int) -> int:
     Without pruning that is twice the whole memory and the chunk.
     """
     model, tokens = plan.model, plan.context.chunk_tokens
-    if not tokens:
+    if not tokens or plan.method.schedule is not None:
         return 0
     whole = _whole(plan, most)
     chunk = _stored(model, max(tokens) * model.entry)
@@ -171,6 +178,17 @@ def _deciding(plan: Plan, most: int) -> int:
     seen = 2 * model.layers * rows.tokens * model.heads * model.head_size * _F32 if _observing(method) else 0
     work = max(layer(model, rows.padded, plain=plan.plain) + scores, window, divergence(model, sum(rows.answers)))
     return held + inputs + seen + work + (_holes(plan, rows) if searched else 0)
+
+
+def _training(plan: Plan) -> int:
+    """A step of training: the temporaries of all layers, which its backward pass needs, and tables (A, V)."""
+    model, schedule, rows = plan.model, plan.method.schedule, plan.context.demonstrations
+    if schedule is None or not rows.lengths:
+        return 0
+    batch = min(schedule.batch_size, len(rows.lengths))
+    tokens = batch * (plan.context.opening + max(rows.lengths))
+    tables = _TRAINING_COPIES * batch * max(rows.answers) * model.vocabulary * _F32
+    return model.layers * layer(model, tokens, plain=plan.plain) + tables + _matrix_block(model)
 
 
 def _observing(method: Method) -> bool:

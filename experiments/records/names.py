@@ -52,6 +52,9 @@ USUAL: Mapping[str, Mapping[str, str]] = {
     "fastgen": {"importance": "answer_attention", "allocation": "policies"},
 }
 
+# Methods whose memory is held in another form than the bytes of their records: whoever shows a run of them must say so.
+SIMULATED = frozenset({"quantised"})
+
 # <method>-<dataset>-<model>-<shots>-<delta>-<hash>
 RUN_NAME = re.compile(r"(?P<method>[^-/]+)-.+-\d+-(?P<delta>na|[\d.]+(?:e-\d+)?)-[0-9a-f]{8}")
 NO_DELTA = "na"

@@ -84,6 +84,7 @@ class ContextSize:
 
     `per_query`: every query has a context of its own, and these are means over queries, rounded where they are whole.
     `tokens_kept_per_head`: per layer and KV head, where heads of a layer keep different numbers; else None.
+    `bytes_kept`: where entries are quantised, what they would take so, though they are held in the model's own type.
     """
 
     tokens_full: int
@@ -144,7 +145,9 @@ class Record:
     `skipped` says why each query that could not be asked was left out; `layer_forwards` is the cost of the compression,
     `measuring_forwards` what it took besides to measure the divergence of its result; `peak_memory_bytes` is of the
     accelerator, or of the process on the CPU; `git` is None where the code is not a git checkout; `baselines` are
-    scores of the metric that need no model, where the dataset knows some (`Dataset.baselines`)."""
+    scores of the metric that need no model, where the dataset knows some (`Dataset.baselines`); `trained` is what was
+    learned, where a method trains weights: `parameters`, `bytes`, `epochs`, `steps`, `first_loss` and `last_loss`
+    (nats); empty elsewhere."""
 
     schema: int
     status: str
@@ -170,6 +173,7 @@ class Record:
     git: dict[str, Any] | None
     notes: list[str]
     baselines: Mapping[str, float] = field(default_factory=dict)
+    trained: Mapping[str, float] = field(default_factory=dict)
 
     def has_heldout(self, queries: int, *, layers: bool) -> bool:
         """Whether the figures on so many held-out queries are there, or there is no shared context to measure."""

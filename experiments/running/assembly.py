@@ -7,7 +7,7 @@ from statistics import fmean
 
 from emloc.memory import Memory
 from emloc.methods.base import Method
-from emloc.methods.trace import OwnContext, Trace
+from emloc.methods.trace import OwnContext, Trace, Training
 from emloc.prompt import Demonstration
 from experiments.datasets.base import Dataset, Sample
 from experiments.datasets.codewords import AnswerCode
@@ -58,13 +58,14 @@ def context_size(memory: Memory, own: Sequence[OwnContext] = ()) -> ContextSize:
     lengths = [fmean(column) for column in zip(*layers, strict=True)]
     ragged = any(layer.counts for layer in memory.layers)
     kept, entries = fmean(lengths), [layer.entry_bytes for layer in memory.layers]
+    of_own = round(sum(length * size for length, size in zip(lengths, entries, strict=True)))
     return ContextSize(
         tokens_full=round(full),
         tokens_kept_mean=kept,
         tokens_kept_per_layer=[round(length) for length in lengths],
         compression=full / kept if kept else None,
         bytes_full=round(full * sum(entries)),
-        bytes_kept=round(sum(length * size for length, size in zip(lengths, entries, strict=True))),
+        bytes_kept=of_own if own else memory.nbytes,
         per_query=bool(own),
         tokens_kept_per_head=[list(layer.lengths) for layer in memory.layers] if ragged and not own else None,
     )
@@ -105,9 +106,9 @@ def notes(method: Method, outcome: Outcome, origin: str | None = None, *, given:
     kept_all = memory.tokens_seen == memory.mean_length
     found = ["nothing was pruned: the method kept every token of the context"] if may_prune and kept_all else []
     found += [f"the weights are {origin}"] if origin else []
-    found += _refitted(outcome.trace)
+    found += [*_refitted(outcome.trace), *_quantised(memory), *_trained(outcome.trace.trained)]
     shown = sum(chunk.demonstrations for chunk in outcome.trace.chunks)
-    if shown < given and not outcome.answered.own_contexts:
+    if shown < given and method.schedule is None and not outcome.answered.own_contexts:
         found.append(f"{shown} of {given} demonstrations are in the context; its full length here is theirs alone")
     if skipped:
         total = len(skipped) + len(outcome.answered.predictions)
@@ -122,3 +123,18 @@ def _refitted(trace: Trace) -> list[str]:
     note = f"values of {len(chunks)} of {len(trace.chunks)} chunks were refitted: they are no longer the model's own"
     fitted_on = "; their divergence is on the very demonstrations that they were fitted on"
     return [note + fitted_on if any(chunk.crossfit is None for chunk in chunks) else note]
+
+
+def _quantised(memory: Memory) -> list[str]:
+    if memory.quantisation is None:
+        return []
+    layout = f"{memory.quantisation.bits} bits in groups of {memory.quantisation.group}"
+    return [f"simulated: entries are rounded to {layout}, but held in the model's own type; bytes are as if stored so"]
+
+
+def _trained(learned: Training | None) -> list[str]:
+    if learned is None:
+        return []
+    steps = f"{learned.steps} steps, {learned.epochs} epochs, loss {learned.first_loss:.2f} -> {learned.last_loss:.2f}"
+    size = f"{learned.parameters:,} parameters ({learned.bytes / 1e6:.2f} MB)"
+    return [f"{size} were trained in {steps}; the context is empty"]

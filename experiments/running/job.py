@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import transformers
@@ -246,6 +246,7 @@ class Job:
             versions=versions(),
             git=git_state(),
             baselines=self.dataset.baselines(self.samples),
+            trained=asdict(outcome.trace.trained) if outcome.trace.trained else {},
             notes=notes(self.method, outcome, self.backbone.weights_origin, given=self._given),
         )
 

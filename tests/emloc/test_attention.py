@@ -1,5 +1,7 @@
 """Attention over shared memory + own tokens against one plain softmax over everything."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -124,3 +126,19 @@ def test_the_plain_kernel_equals_the_definition(causal: bool) -> None:
     logits = q @ k.transpose(-1, -2) * SCALING
     logits = logits.masked_fill(torch.ones(2100, 2100, dtype=torch.bool).triu(1), -torch.inf) if causal else logits
     torch.testing.assert_close(lse, logits.logsumexp(-1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attn", ["fused", "plain"])
+def test_gradients_are_those_of_the_formula(attn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which training needs; with several key blocks in the plain kernel."""
+    monkeypatch.setattr(attention, "_BLOCK", 4)
+    drawn_ = drawn(BATCH, HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM), drawn(BATCH, KV_HEADS, LENGTH, DIM)
+    causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril().expand(BATCH, -1, -1)
+    weights, gradients = drawn(BATCH, LENGTH, HEADS, DIM), []
+    for formula in (False, True):
+        q, k, v = (x.clone().requires_grad_() for x in drawn_)
+        ours = whole_softmax(q, k, v, [], causal) if formula else attend(q, k, v, scaling=SCALING, attn=attn)
+        (ours * weights).sum().backward()
+        gradients.append((q.grad, k.grad, v.grad))
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

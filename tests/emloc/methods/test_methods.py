@@ -57,10 +57,8 @@ def test_memory_holds_raw_entries_in_context_order(method: Method, backbone: Bac
     for layer, whole in zip(memory.layers, full.layers, strict=True):
         for head, (keys, _, index) in enumerate(layer.heads):
             assert (index.diff() > 0).all(), "in order, and no token twice"
-            if method.scope == "context" or method.name in {
-                "none",
-                "fewer_shots",
-            }:  # entries are those of one prefill over everything
+            one_prefill = method.scope == "context" or method.name in {"none", "fewer_shots"}
+            if one_prefill and memory.quantisation is None:  # entries are those of one prefill over everything
                 torch.testing.assert_close(keys, whole.keys[head][index.long()])
 
 
@@ -76,8 +74,10 @@ def test_trace_adds_up(method: Method, backbone: Backbone) -> None:
     assert sum(chunk.tokens for chunk in result.chunks) == result.memory.tokens_seen
     shown = sum(chunk.demonstrations for chunk in result.chunks)
     assert [chunk.demonstrations for chunk in result.chunks] == [min(4, shown - at) for at in range(0, shown, 4)]
-    total = len(result.chunks) * backbone.n_layers
-    assert steps == [(done, total) for done in range(1, total + 1)]
+    passes = len(result.chunks) if method.schedule is None else method.schedule.steps(SHOTS)
+    total = passes * backbone.n_layers
+    each = 1 if method.schedule is None else backbone.n_layers
+    assert steps == [(done, total) for done in range(each, total + 1, each)]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -97,7 +97,8 @@ def test_no_demonstrations_leave_an_empty_memory(method: Method, backbone: Backb
     assert backbone.answer(asked, result.memory) == backbone.answer(asked)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m.name != "rices"], ids=str)  # its queries share no memory
+# Queries of rices share no memory, and those of lora are answered by another model than this.
+@pytest.mark.parametrize("method", [m for m in METHODS if m.name not in {"rices", "lora"}], ids=str)
 def test_replies_are_the_answers_on_the_memory(method: Method, backbone: Backbone) -> None:
     memory, asked = method.compress(backbone, demonstrations(SHOTS)), queries(5)
     replies = method.answer(backbone, asked, memory, max_new_tokens=4, batch_size=2)
@@ -132,7 +133,8 @@ def test_the_reported_divergence_is_that_of_what_is_kept(method: Method, backbon
         for number in range(len(result.chunks))
     ]
     assert [chunk.js for chunk in result.chunks] == pytest.approx(expected, abs=1e-6)
-    if result.memory.lengths != [result.memory.tokens_seen] * backbone.n_layers:
+    pruned = result.memory.lengths != [result.memory.tokens_seen] * backbone.n_layers
+    if pruned or result.memory.quantisation is not None:
         assert any(chunk.js > 0 for chunk in result.chunks), "tokens went, and nothing is said to have changed"
 
 

@@ -13,7 +13,7 @@ pytest_plugins = ["tests.support.run_fixtures"]
 
 CHUNKED = (
     "method=attention_matching,emloc,emloc_plus,emloc_video,expected_attention,fastgen,fewer_shots,keydiff,kvzip,none,"
-    "pyramidinfer,pyramidkv,random,snapkv,streaming"
+    "pyramidinfer,pyramidkv,quantised,random,snapkv,streaming"
 )
 BUDGETED = (
     "method=attention_matching,expected_attention,fewer_shots,keydiff,kvzip,pyramidinfer,pyramidkv,random,rices,snapkv,"
