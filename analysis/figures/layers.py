@@ -106,7 +106,7 @@ def _explained(chosen: pd.DataFrame, *, heldout: bool) -> list[str]:
         "in brackets: mean over layers",
         "JS with the layers from that one up pruned" if heldout else teacher,
         f"JS below {_SMALLEST:g} is drawn there",
-        f"bars: {OVER_SEEDS}, of JS that of its logarithm" if chosen["seeds"].max() > 1 else "",
+        f"JS: geometric mean; bars: {OVER_SEEDS}, of the logarithm of JS" if chosen["seeds"].max() > 1 else "",
     ]
 
 

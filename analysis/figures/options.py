@@ -4,6 +4,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -53,7 +54,7 @@ def options(cell: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _draw(axes: Axes, values: pd.Series, ends: Sequence[Sequence[float]], rows: pd.DataFrame) -> None:
+def _draw(axes: Axes, values: pd.Series, ends: np.ndarray, rows: pd.DataFrame) -> None:
     for place, row in enumerate(rows.to_dict("records")):
         of = look(row["method"], row["importance"])
         reach = [[ends[0][place]], [ends[1][place]]]

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -78,7 +78,9 @@ def _fill(importance: str) -> str:
     return _FILLS[hashlib.sha256(f"{_FILL_SALT}{importance}".encode()).digest()[0] % len(_FILLS)]
 
 
-def new_figure(rows: int, columns: int = 1, *, height: float, sharey: str = "row") -> tuple[Figure, Any]:
+def new_figure(
+    rows: int, columns: int = 1, *, height: float, sharey: Literal["row", "col"] = "row"
+) -> tuple[Figure, Any]:
     """A figure of `rows` x `columns` axes (an array of that shape), as wide as a column. Needs no display.
 
     height: inches. Columns share their x axis; the y axis is shared by each "row" or "col".

@@ -99,9 +99,7 @@ def _problems(problems: Sequence[str]) -> str:
     if not problems:
         return '<p class="soft">No problems were found in the folders.</p>'
     items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
-    return (
-        f'<section class="problems"><strong>Know before you read ({len(problems)})</strong><ul>{items}</ul></section>'
-    )
+    return f'<section class="problems"><strong>Caveats ({len(problems)})</strong><ul>{items}</ul></section>'
 
 
 def _table(table: Table) -> str:

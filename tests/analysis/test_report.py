@@ -113,12 +113,13 @@ def test_report_prints_its_table_and_leaves_the_files_of_runs_alone(
     sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = sweep / "0-0"
+    edit(folder, lambda record: record.update(notes=["odd"]))
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert main([str(folder)]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("| dataset | method | shots |")
     assert printed.out.splitlines()[-1] == str(folder / "report.html")
-    assert "Note: " in printed.err
+    assert "Note: Noted by 1 of 1 run: odd: emloc" in printed.err
     assert {path: path.read_bytes() for path in before} == before
 
 
