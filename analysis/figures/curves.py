@@ -18,8 +18,8 @@ from analysis.runs.wording import SCALE, left_out
 LABELS = {"shots": "demonstrations (shots)", "delta": "limit on the divergence, delta (nats)"}
 _MOST_TICKS = 7
 _AROUND = 1.3  # factor between the outermost values and the ends of a logarithmic axis
-_WIDTH = 180.0  # points, the width of the axes
-_CHARACTER = 4.1  # points, the width of one in a tick label
+_WIDTH = 185.0  # points, the width of the axes
+_CHARACTER = 4.2  # points, the width of one in a tick label
 _APART = 1.06  # neighbouring series are drawn beside each other, so that no bar hides another
 
 
@@ -143,5 +143,5 @@ def _crowded(axes: Axes, values: list[float]) -> bool:
     """Whether tick labels would touch each other."""
     ends = axes.xaxis.get_transform().transform(np.array(axes.get_xlim()))
     places = _WIDTH * (axes.xaxis.get_transform().transform(np.array(values, dtype=float)) - ends[0]) / np.ptp(ends)
-    widths = np.array([_CHARACTER * (len(f"{value:g}") + 1) for value in values])
+    widths = np.array([_CHARACTER * len(f"{value:g}") + 1 for value in values])
     return bool((np.diff(places) < (widths[1:] + widths[:-1]) / 2).any())

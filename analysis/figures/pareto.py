@@ -23,7 +23,9 @@ from analysis.runs.seeds import bars
 from analysis.runs.wording import SCALE
 
 _NEAR = 1.02  # points whose lengths differ by less hide each other
-_APART = 1.06  # and are drawn beside each other
+_APART = 0.025  # and are drawn beside each other: this part of the axis
+_LEAST = 1.5  # the smallest factor between the ends of the axis that this is taken of
+_SIDE = "those of equal length are drawn side by side"
 _FRONT = "best for its length"
 
 
@@ -44,8 +46,9 @@ def pareto(cell: pd.DataFrame) -> Figure | None:
         score.set(ylabel=score_label(cell), xlabel="context tokens per KV head (mean over layers)")
         plain_log(score, "x")
         limit_scores(score, cell)
+        notes = ["points of one name differ in shots, limit or options", _SIDE, f"bars: {bars(cell)}"]
         _draw_without_context(score, cell[cell["tokens_kept"] == 0])
-        finish(figure, cell, ["points of one name differ in shots, limit or options", f"bars: {bars(cell)}"])
+        finish(figure, cell, notes)
     return figure
 
 
@@ -59,7 +62,10 @@ def _draw_points(axes: Axes, points: pd.DataFrame) -> None:
 
 
 def beside(points: pd.DataFrame) -> pd.Series:
-    """Where points are drawn: a little right of their length, for every variant before theirs that has one so near."""
+    """Where points are drawn: a little right of their length, for every variant before theirs that has one so near.
+
+    The steps are as small as the range of the lengths allows, so that no point seems to be of another length.
+    """
     variants = pd.Series(list(zip(*(points[name] for name in VARIANT), strict=True)), index=points.index)
 
     def before(index: int) -> int:
@@ -67,7 +73,8 @@ def beside(points: pd.DataFrame) -> pd.Series:
         return len({variant for variant in variants[near] if variant < variants[index]})
 
     steps = pd.Series([before(index) for index in points.index], index=points.index)
-    return points["tokens_kept"] * _APART**steps
+    spread = points["tokens_kept"].max() / points["tokens_kept"].min()
+    return points["tokens_kept"] * max(spread, _LEAST) ** (_APART * steps)
 
 
 def _draw_without_context(axes: Axes, rows: pd.DataFrame) -> None:

@@ -5,7 +5,6 @@ markers and dashes tell methods apart; the filling of a marker tells which score
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +12,9 @@ from typing import Any, Literal
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from experiments.records.look import COLOURS, COLUMN, DPI, STYLE
 from experiments.records.names import USUAL
 
-COLUMN = 3.4  # inches, the width of a column of a two-column paper
-# Okabe and Ito's colours without their yellow, which is too faint on white, and a dark red: colour-blind readers can
-# tell them apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
 LINES = ("-", "--", ":", "-.")
 PRUNED = "#D9D9D9"
@@ -28,26 +24,6 @@ KEPT = "#444444"  # in a legend that is about several methods
 _SALT = "49178"
 _FILLS = ("none", "left", "bottom", "right", "top")
 _FILL_SALT = "88"  # "answers", the importance that is most often lent to other methods, gives hollow markers
-STYLE: Mapping[str, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "legend.fontsize": 7.5,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 4.5,
-    "errorbar.capsize": 2,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,
-    "savefig.facecolor": "white",
-}
 
 
 @dataclass(frozen=True)
@@ -94,5 +70,5 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     pdf, png = stem.with_name(f"{stem.name}.pdf"), stem.with_name(f"{stem.name}.png")
     with rc_context(dict(STYLE)):
         figure.savefig(pdf, metadata={"CreationDate": None})
-        figure.savefig(png, dpi=220)
+        figure.savefig(png, dpi=DPI)
     return pdf, png
