@@ -3,8 +3,9 @@
     python -m analysis.bundle FOLDER... --out FILE.jsonl
 
 Writes every finished run in and below the folders (bundles may be among them) as a line of FILE. Left out are the
-scores of parts of a dataset, the demonstrations' ids (the hash of them stays), code words, the trials of the search,
-and digits of layers.csv beyond the sixth. `analysis.report` and `analysis.claims` give the same for both.
+scores of parts of a dataset, the answers (their scores stay), all ids (hashes of them stay), code words, the trials of
+the search, and digits beyond the sixth of layers.csv and of scores. `analysis.report` and `analysis.claims` give the
+same for both.
 """
 
 import argparse
@@ -52,7 +53,8 @@ def bundled(loaded: Loaded) -> Iterator[BundledRun]:
     """Every run that was loaded, small."""
     for run in loaded.runs.to_dict("records"):
         rows = loaded.layers[loaded.layers["run_id"] == run["run_id"]]
-        yield BundledRun(run["folder"], small(loaded.records[run["path"]]), _small_layers(rows))
+        scores = loaded.scores(run["path"]).stored()
+        yield BundledRun(run["folder"], small(loaded.records[run["path"]]), _small_layers(rows), scores)
 
 
 def small(record: Mapping[str, Any]) -> dict[str, Any]:

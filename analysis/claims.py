@@ -231,12 +231,15 @@ def table(title: str, parts: list[Part]) -> Table:
 def claims(loaded: Loaded, margin: float = MARGIN) -> str:
     """All of it in Markdown: a table for every dataset, model and metric, and the problems of the runs."""
     tables = [
-        table(", ".join(map(str, key)), findings(cell, loaded.layers, margin))
-        for key, cell in loaded.runs.groupby(CELL, sort=True)
+        table(_title(*key), findings(cell, loaded.layers, margin)) for key, cell in loaded.runs.groupby(CELL, sort=True)
     ]
     problems = "".join(f"- {problem}\n" for problem in [*loaded.problems, *check(loaded)])
     texts = [f"### {one.title}\n\n{markdown(one)}" for one in tables]
-    return "\n".join([*texts, *([f"### Know before you read\n\n{problems}"] if problems else [])])
+    return "\n".join([*texts, *([f"### Caveats\n\n{problems}"] if problems else [])])
+
+
+def _title(dataset: str, model: str, metric: str, queries: int) -> str:
+    return f"{dataset}, {model}, {metric}, {queries:,} queries"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Tables, figures and one self-contained page of finished runs.
 
-    python -m analysis.report FOLDER... [--out FOLDER]
+    python -m analysis.report FOLDER... [--out FOLDER] [--over seeds|queries]
 
 Reads all runs in and below the folders, and all bundles (.jsonl). Writes report.html, every figure as PDF and PNG, and
 every table as Markdown, LaTeX and CSV; prints the table and, last, the path of the page. In a notebook:
@@ -25,6 +25,7 @@ from analysis.pages.page import Content, page
 from analysis.pages.tables import Table, comparison, costs, latex, markdown, other_metrics, text_csv
 from analysis.runs.checks import check, versions
 from analysis.runs.load import Loaded, load, load_finished
+from analysis.runs.seeds import MEANINGS
 from analysis.runs.seeds import settings as aggregated
 
 REPORT = "report.html"
@@ -35,11 +36,12 @@ class Report:
     """What finished runs show; there is at least one."""
 
     loaded: Loaded
+    over: str | None = None  # what intervals are over: "seeds" or "queries"; None: seeds where most settings have some
 
     @cached_property
     def settings(self) -> pd.DataFrame:
         """One row per setting, means over its seeds; see `analysis.runs.seeds.settings`."""
-        return aggregated(self.loaded.runs)
+        return aggregated(self.loaded.runs, self.loaded.scores, over=self.over)
 
     @property
     def problems(self) -> list[str]:
@@ -49,10 +51,16 @@ class Report:
     @cached_property
     def tables(self) -> dict[str, Table]:
         """`comparison`, `costs`, and the other metrics of every dataset that has some, by the stem of their files."""
-        others = other_metrics(aggregated(self.loaded.others)) if not self.loaded.others.empty else []
+        others = [] if self.loaded.others.empty else other_metrics(self._others)
         numbers = ["", *(f"-{number}" for number in range(2, len(others) + 1))]
         named = {f"other_metrics{number}": table for number, table in zip(numbers, others, strict=False)}
         return {"comparison": comparison(self.settings), "costs": costs(self.settings), **named}
+
+    @property
+    def _others(self) -> pd.DataFrame:
+        # With the intervals that the other tables of the page have.
+        over = str(self.settings["interval_over"].iloc[0])
+        return aggregated(self.loaded.others, self.loaded.scores, over=over)
 
     def drawings(self) -> Iterator[Drawing]:
         """Every figure that the runs allow."""
@@ -90,12 +98,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folders", nargs="+", help="run folders, folders that hold some, or bundles")
     parser.add_argument("--out", type=Path, help="where the report goes (default: the first folder)")
+    parser.add_argument(
+        "--over",
+        choices=sorted(MEANINGS),
+        help="what intervals are over (default: seeds, if most settings have several)",
+    )
     options = parser.parse_args(arguments)
     loaded = load_finished(options.folders)
     if loaded is None:
         return 1
     try:
-        path = _write(Report(loaded), options.out or _home(options.folders[0]))
+        path = _write(Report(loaded, options.over), options.out or _home(options.folders[0]))
     except OSError as error:
         print(f"The report cannot be written ({error}); choose another folder with --out FOLDER.", file=sys.stderr)
         return 1

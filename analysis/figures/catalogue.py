@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.curves import curves, front, pareto, varying
+from analysis.figures.curves import curves, undrawn, varying
 from analysis.figures.layers import budgets, kinds
-from analysis.figures.options import alternatives, options, shown
+from analysis.figures.options import alternatives, options, places
+from analysis.figures.pareto import front, pareto
 from analysis.runs.comparable import EQUAL, comparable, mismatch
 from analysis.runs.layers import KINDS, layer_rows, per_layer, totals
-from analysis.runs.seeds import CELL, several
-from analysis.runs.wording import SCALE, number
+from analysis.runs.seeds import CELL, telling
+from analysis.runs.wording import interval_text, listed, with_delta
 
 _REMEDY = "Run the others with budget=match:PATH/record.json to compare them at equal length."
 
@@ -30,9 +31,10 @@ class Drawing:
 
 def drawings(settings: pd.DataFrame, layers: pd.DataFrame) -> Iterator[Drawing]:
     """Every figure that can be drawn, for every dataset, model and metric."""
-    several_of = [name for name in CELL if several(settings[name])]
+    several_of = telling(settings)
     for _, cell in settings.groupby(CELL, sort=True):
-        place = [str(cell[name].iloc[0]) for name in several_of]
+        first = cell.iloc[0].to_dict()
+        place = [f"{first[name]} queries" if name == "queries" else str(first[name]) for name in several_of]
         for name, title, words, figure in _of_cell(cell, layers):
             if figure is not None:
                 stem = "-".join([name, *(re.sub(r"[^\w.=-]+", "_", part) for part in place)])
@@ -62,20 +64,36 @@ def _of_cell(cell: pd.DataFrame, layers: pd.DataFrame) -> Iterator[Part]:
     yield "pareto", "Score against context length", lambda: pareto_words(cell), pareto(cell)
     if chosen.empty:
         return
+    others = _prunes(cell).drop(chosen.index)
     yield (
-        "layer_budgets", "Context length and divergence per layer", lambda: budgets_words(layers, chosen),
-        budgets(layers, chosen),
+        "layer_budgets", "Context length and divergence per layer",
+        lambda: budgets_words(layers, chosen) + _not_shown(others), budgets(layers, chosen, len(others)),
     )  # fmt: skip
-    yield "token_kinds", "Kept and pruned tokens by kind", lambda: kinds_words(layers, chosen), kinds(layers, chosen)
+    yield (
+        "token_kinds", "Kept and pruned tokens by kind",
+        lambda: kinds_words(layers, chosen) + _not_shown(others), kinds(layers, chosen, len(others)),
+    )  # fmt: skip
+
+
+def _prunes(cell: pd.DataFrame) -> pd.DataFrame:
+    return cell[(cell["tokens_kept"] > 0) & (cell["tokens_kept"] < cell["tokens_full"])]
+
+
+def _not_shown(rows: pd.DataFrame) -> str:
+    """A sentence about the settings that a figure leaves out; empty if there are none."""
+    names = [f"{row['label']} ({row['shots']} shots{with_delta(row['delta'])})" for row in rows.to_dict("records")]
+    return f" Left out: {listed(names)}." if names else ""
 
 
 def shots_words(cell: pd.DataFrame) -> str:
     """The scores at the most demonstrations."""
     rows = pd.concat([series.rows.tail(1) for series in varying(cell, "shots")])
     parts = [
-        f"{row['label']} {_score(row)} with {_tokens(row)} ({row['shots']} shots)" for row in rows.to_dict("records")
+        f"{row['label']} {interval_text(row)} with {_tokens(row)} ({row['shots']} shots)"
+        for row in rows.to_dict("records")
     ]
-    return f"Score and context length as demonstrations are added. With the most of them: {'; '.join(parts)}."
+    words = f"Score and context length as demonstrations are added. With the most of them: {'; '.join(parts)}."
+    return words + _not_shown(undrawn(cell, "shots"))
 
 
 def delta_words(cell: pd.DataFrame) -> str:
@@ -84,26 +102,27 @@ def delta_words(cell: pd.DataFrame) -> str:
     for series in varying(cell, "delta"):
         tight, loose = (series.rows.iloc[place].to_dict() for place in (0, -1))
         parts.append(
-            f"{series.name} goes from {_tokens(tight)} and {_score(tight)} at delta {tight['delta']:g} "
-            f"to {_tokens(loose)} and {_score(loose)} at {loose['delta']:g}"
+            f"{series.name} goes from {_tokens(tight)} and {interval_text(tight)} at delta {tight['delta']:g} "
+            f"to {_tokens(loose)} and {interval_text(loose)} at {loose['delta']:g}"
         )
     return (
         f"How a looser limit changes the context length and the score: {'; '.join(parts)}. "
-        "Dashed lines: everything kept, or no context."
+        "Dashed lines: everything kept, or no context." + _not_shown(undrawn(cell, "delta"))
     )
 
 
 def options_words(cell: pd.DataFrame) -> str:
     """The score and the context length of every alternative."""
-    rows = alternatives(cell).to_dict("records")
-    parts = [f"{shown(row['label'])}: {_score(row)} with {_tokens(row)}" for row in rows]
-    return f"How options of {rows[0]['method']} change the score and the context length. {'; '.join(parts)}."
+    rows = alternatives(cell)
+    parts = [f"{row['label']}: {interval_text(row)} with {_tokens(row)}" for row in rows.to_dict("records")]
+    words = f"How options change the score and the context length, at {places(rows)}. {'; '.join(parts)}."
+    return words + _not_shown(cell.drop(rows.index))
 
 
 def pareto_words(cell: pd.DataFrame) -> str:
     """The settings that no other one beats."""
     best = front(cell[cell["tokens_kept"] > 0]).to_dict("records")
-    parts = [f"{row['label']} at {row['shots']} shots ({_tokens(row)}, {_score(row)})" for row in best]
+    parts = [f"{row['label']} at {row['shots']} shots ({_tokens(row)}, {interval_text(row)})" for row in best]
     better = "up" if cell["higher_is_better"].all() else "down"
     return f"Each point is a setting; {better} and left is better. Best for its length: {'; '.join(parts)}."
 
@@ -133,11 +152,6 @@ def kinds_words(layers: pd.DataFrame, chosen: pd.DataFrame) -> str:
 def _share(rows: pd.DataFrame, kind: str) -> str:
     total = rows[f"{kind}_total"].sum(skipna=False)
     return "an unknown share" if pd.isna(total) or not total else f"{rows[f'{kind}_kept'].sum() / total:.1%}"
-
-
-def _score(row: dict) -> str:
-    unit = f" {row['unit']}" if row["unit"] else ""
-    return f"{SCALE * row['value']:.1f} ± {number(SCALE * row['interval'], '.1f')}{unit}"
 
 
 def _tokens(row: dict) -> str:

@@ -42,11 +42,19 @@ h1 { font-size: 1.5rem; margin: .5rem 0 } h2 { font-size: 1.15rem; margin: 2.2re
 a { color: var(--link) } .soft, figcaption { color: var(--soft); font-size: .875rem }
 .problems { background: var(--warn); border-radius: .5rem; padding: .75rem 1rem }
 .problems ul { margin: .3rem 0 0; padding-left: 1.2rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .875rem; overflow-wrap: normal }
+/* A shadow at the edge that a table goes on behind; the ground covers it where the table ends. */
+.scroll { overflow-x: auto; background:
+  linear-gradient(90deg, var(--ground) 40%, transparent) left / 3rem 100% local,
+  linear-gradient(270deg, var(--ground) 40%, transparent) right / 3rem 100% local,
+  linear-gradient(90deg, var(--line), transparent) left / 1rem 100%,
+  linear-gradient(270deg, var(--line), transparent) right / 1rem 100%;
+  background-repeat: no-repeat }
+table { border-collapse: collapse; font-size: .875rem; overflow-wrap: normal }
 th, td { padding: .3rem .45rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap;
          font-variant-numeric: tabular-nums }
 th { font-weight: 600 } td.name, th.name { text-align: left }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem;
+           align-items: start }
 figure { margin: 0; background: var(--panel); border-radius: .5rem; padding: .75rem }
 figure img { width: 100%; background: #fff; border-radius: .25rem; display: block }
 figure h3 { font-size: 1rem; margin: 0 0 .5rem } figcaption { color: var(--text); margin-top: .5rem }
@@ -99,9 +107,7 @@ def _problems(problems: Sequence[str]) -> str:
     if not problems:
         return '<p class="soft">No problems were found in the folders.</p>'
     items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
-    return (
-        f'<section class="problems"><strong>Know before you read ({len(problems)})</strong><ul>{items}</ul></section>'
-    )
+    return f'<section class="problems"><strong>Caveats ({len(problems)})</strong><ul>{items}</ul></section>'
 
 
 def _table(table: Table) -> str:

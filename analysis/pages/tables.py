@@ -1,4 +1,4 @@
-"""Tables of settings, from the records alone: a missing cell is marked, and the best of a column is bold."""
+"""Tables of settings, from the records alone: a missing cell is marked, and all that share the best are bold."""
 
 import csv
 import io
@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.runs.seeds import CELL, bars, several
-from analysis.runs.wording import MISSING, SCALE, number, with_unit
+from analysis.runs.seeds import CELL, bars, several, telling
+from analysis.runs.wording import MISSING, interval_text, number, with_unit
 
 _ROW = ["label", "delta"]
-_COLUMN = ["dataset", "model", "metric", "shots"]
+_COLUMN = [*CELL, "shots"]
+_BOLD = (
+    "Bold: the best mean on the same queries with as many shots, and all scores that do not differ from it by a paired "
+    "test at 5 %."
+)
 _LATEX = {
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "×": r"$\times$",
@@ -49,15 +53,14 @@ def other_metrics(settings: pd.DataFrame) -> list[Table]:
 def comparison(settings: pd.DataFrame, title: str = "Scores") -> Table:
     """Scores: a row per method and limit, a column per dataset, model, metric and number of shots that occurs."""
     columns = list(settings.groupby(_COLUMN, sort=True))
-    varied = [name for name in _COLUMN if several(settings[name])]
-    best = {index for _, rows in columns for index in best_of(rows)}
+    varied = [*telling(settings), *(["shots"] if several(settings["shots"]) else [])]
     keys = settings.groupby(_ROW, dropna=False, sort=True)
     names = [_column_name(rows, varied or ["metric"]) for _, rows in columns]
     return Table(
         title=f"{title}: {_column_name(settings, [name for name in _COLUMN if name not in varied])}".removesuffix(": "),
         headers=["method", "delta", *names],
         rows=[
-            [Cell(str(label)), Cell(number(delta, "g")), *(_found(rows, part, best) for _, part in columns)]
+            [Cell(str(label)), Cell(number(delta, "g")), *(_found(rows, part) for _, part in columns)]
             for (label, delta), rows in keys
         ],
         names=1,
@@ -70,29 +73,23 @@ def _column_name(rows: pd.DataFrame, shown: Sequence[str]) -> str:
 
 
 def _named(row: dict, column: str) -> str:
-    if column == "shots":
-        return f"{row['shots']} shots"
+    if column in ("shots", "queries"):
+        return f"{row[column]:,} {column}"
     return with_unit(row["metric"], row["unit"]) if column == "metric" else str(row[column])
 
 
-def _found(row: pd.DataFrame, column: pd.DataFrame, best: set[int]) -> Cell:
+def _found(row: pd.DataFrame, column: pd.DataFrame) -> Cell:
     """The one setting that is in both, if there is one."""
     common = row.index.intersection(column.index)
-    if common.empty:
-        return Cell(MISSING)
-    return Cell(score(row.loc[common[0]].to_dict()), bold=common[0] in best)
+    return Cell(MISSING) if common.empty else _score_cell(row.loc[common[0]].to_dict())
 
 
-def best_of(rows: pd.DataFrame) -> list[int]:
-    """Indices of the best score, by the direction of its metric; none if there is nothing to compare."""
-    if len(rows) < 2:
-        return []
-    best = rows["value"].max() if rows["higher_is_better"].all() else rows["value"].min()
-    return list(rows.index[rows["value"] == best])
+def _score_cell(row: dict) -> Cell:
+    return Cell(score(row), bold=bool(row["best"]))
 
 
 def _comparison_notes(settings: pd.DataFrame, cells: int) -> list[str]:
-    notes = [f"Score ± interval (seeds × queries). Interval: {bars(settings)}. Bold: the best mean of its column."]
+    notes = [f"Score [{bars(settings)}] (seeds × queries).", _BOLD]
     missing = cells - len(settings)
     if missing:
         notes.append(f"{MISSING}: no finished run ({missing} of {cells} cells); under delta: the method has no limit.")
@@ -102,19 +99,21 @@ def _comparison_notes(settings: pd.DataFrame, cells: int) -> list[str]:
 def costs(settings: pd.DataFrame) -> Table:
     """One row per setting: its score, and what its context costs."""
     ordered = settings.sort_values([*CELL, "label", "shots", "delta"])
-    shown = ["dataset", *(name for name in CELL[1:] if several(settings[name]))]
-    best = {index for _, rows in settings.groupby([*CELL, "shots"]) for index in best_of(rows)}
+    shown = ["dataset", *(name for name in telling(settings) if name != "dataset")]
+    known = {name: cost for name, cost in _COSTS.items() if name not in _RARE or settings[_RARE[name]].notna().any()}
     return Table(
         title="Scores and costs",
-        headers=[*shown, "method", "shots", "delta", _score_header(settings), *_COSTS],
+        headers=[*shown, "method", "shots", "delta", _score_header(settings), *known],
         rows=[
-            [*_names(row, shown), Cell(score(row), index in best), *(Cell(cost(row)) for cost in _COSTS.values())]
-            for index, row in zip(ordered.index, ordered.to_dict("records"), strict=True)
+            [*_names(row, shown), _score_cell(row), *(Cell(cost(row)) for cost in known.values())]
+            for row in ordered.to_dict("records")
         ],
         names=len(shown) + 1,
         notes=[
-            f"Score ± interval (seeds × queries). Interval: {bars(settings)}. Bold: best of its dataset and shots.",
+            f"Score [{bars(settings)}] (seeds × queries).",
+            _BOLD,
             "Tokens are cache entries per KV head, means over layers and seeds. Times depend on the machine.",
+            *([_DRIFT] if settings["js_total"].notna().any() else []),
             *_baselines(settings),
             f"{MISSING}: not applicable, or unknown.",
         ],
@@ -141,11 +140,23 @@ _COSTS: Mapping[str, Callable[[dict], str]] = {
     "compression": lambda row: number(row["compression"], ".1f"),
     "MB kept": lambda row: number(row["bytes_kept"] / 1e6, ".2f"),
     "max JS (nats)": lambda row: number(row["js_max"], ".2g"),
+    "JS, sum of chunks": lambda row: number(row["js_sum"], ".2g"),
+    "JS, total drift": lambda row: number(row["js_total"], ".2g"),
     "held-out JS": lambda row: number(row["js_heldout"], ".2g"),
     "agreement (%)": lambda row: number(100 * row["agreement"], ".1f"),
     "compress (s)": lambda row: number(row["seconds_compress"], ".1f"),
     "queries/s": lambda row: number(row["queries_per_second"], ".1f"),
 }
+
+
+_RARE = {
+    "JS, sum of chunks": "js_total",
+    "JS, total drift": "js_total",
+}  # columns for runs that measured something more
+_DRIFT = (
+    "JS, sum of chunks: each chunk against its own teacher, which saw the memory as it was pruned before; total drift: "
+    "the same demonstrations at the end of the context, against the context without any pruning (nats)."
+)
 
 
 def _score_header(settings: pd.DataFrame) -> str:
@@ -159,11 +170,11 @@ def _names(row: dict, shown: Sequence[str]) -> list[Cell]:
 
 
 def score(row: dict) -> str:
-    """Mean ± interval (seeds × queries); a single seed is not counted."""
+    """Mean, ends of its interval, and (seeds × queries); a single seed is not counted. The unit is in the header."""
     queries = row["n"] / row["seeds"]
     count = f"{row['seeds']} × {queries:g}" if queries.is_integer() else f"{row['seeds']} seeds, {row['n']}"
     count = count if row["seeds"] > 1 else str(row["n"])
-    return f"{SCALE * row['value']:.1f} ± {number(SCALE * row['interval'], '.1f')} ({count})"
+    return f"{interval_text({**row, 'unit': ''})} ({count})"
 
 
 def markdown(table: Table) -> str:

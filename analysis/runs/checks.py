@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from analysis.runs.intervals import SHARE
 from analysis.runs.load import Loaded, provenance
 from analysis.runs.seeds import CELL, SETTING, several
 from analysis.runs.wording import counted, listed, with_delta
@@ -37,12 +38,19 @@ def setting_name(row: dict) -> str:
 
 
 def _mixed(runs: pd.DataFrame) -> Iterator[str]:
-    for name in CELL:
+    for name in CELL[:3]:
         values = sorted(runs[name].unique())
         if len(values) > 1:
             yield (
                 f"There are runs of {len(values)} {name}s ({listed(values)}): "
                 "every figure is drawn once for each of them."
+            )
+    for (dataset, model, metric), group in runs.groupby(CELL[:3], sort=True):
+        if several(group["queries"]):
+            counts = listed([f"{count:,}" for count in sorted(group["queries"].unique())])
+            yield (
+                f"The {metric} of {dataset} ({model}) is of different queries ({counts} of them): "
+                "only runs on the same ones are compared."
             )
 
 
@@ -111,7 +119,8 @@ def _skipped(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _no_spread(runs: pd.DataFrame) -> Iterator[str]:
-    flat = runs[(runs["stderr"] == 0) & (runs["n"] > 1)]
+    # A share's interval is Wilson's then, which does not end at the score.
+    flat = runs[(runs["stderr"] == 0) & (runs["n"] > 1) & (runs["unit"] != SHARE)]
     if not flat.empty:
         names = sorted({setting_name(row) for row in flat.to_dict("records")})
         yield (

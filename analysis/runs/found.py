@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.runs.scores import Scores
 from experiments.records.bundle import BundledRun, bundles, is_bundle, read_bundle
 from experiments.records.files import LAYERS, PREDICTIONS, RECORD, TRACES
 from experiments.records.layers import COLUMNS
@@ -24,8 +25,8 @@ class FoundRun:
     """A run that has a record, not yet read.
 
     path: its record.json, or FILE:LINE in a bundle; different for each run. file: the record.json, or the bundle.
-    folder: the name of the run's folder. record and layers: read what their names say. `record` raises UnusableError,
-    `layers` OSError, ValueError or KeyError.
+    folder: the name of the run's folder. record, layers and scores: read what their names say. `record` raises
+    UnusableError, `layers` OSError, ValueError or KeyError; `scores` are empty where they are not known.
     """
 
     path: str
@@ -33,6 +34,7 @@ class FoundRun:
     folder: str
     record: Callable[[], Any]
     layers: Callable[[], pd.DataFrame]
+    scores: Callable[[], Scores]
 
 
 def find(roots: Sequence[Path]) -> tuple[list[FoundRun], list[str]]:
@@ -77,8 +79,11 @@ def _below(root: Path) -> list[Path]:
 
 
 def _of_folder(path: Path) -> FoundRun:
-    table = path.with_name(LAYERS)
-    return FoundRun(str(path), path, path.resolve().parent.name, lambda: _read(path), lambda: _read_layers(table))
+    table, predictions, folder = path.with_name(LAYERS), path.with_name(PREDICTIONS), path.resolve().parent.name
+    return FoundRun(
+        str(path), path, folder, lambda: _read(path), lambda: _read_layers(table),
+        lambda: Scores.of_predictions(predictions),
+    )  # fmt: skip
 
 
 def _read(path: Path) -> Any:
@@ -112,7 +117,16 @@ def _of_bundle(path: Path) -> tuple[list[FoundRun], list[str]]:
 
 
 def _of_line(path: str, file: Path, line: BundledRun) -> FoundRun:
-    return FoundRun(path, file, line.folder, lambda: line.record, lambda: _bundled_layers(line))
+    return FoundRun(
+        path, file, line.folder, lambda: line.record, lambda: _bundled_layers(line), lambda: _bundled_scores(line)
+    )
+
+
+def _bundled_scores(line: BundledRun) -> Scores:
+    try:
+        return Scores.of_stored(line.scores)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Scores()
 
 
 def _bundled_layers(line: BundledRun) -> pd.DataFrame:

@@ -7,20 +7,23 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.runs.found import FoundRun, UnusableError, find
-from analysis.runs.naming import options_of, with_labels
+from analysis.runs.naming import options_of, stage, with_labels
+from analysis.runs.scores import ScoresOf, no_scores
 from experiments.records.layers import COLUMNS
 from experiments.records.names import component
 from experiments.records.schema import COMPLETE
 from experiments.records.upgrade import SCHEMA, upgraded
 
 _SKIPPED = "(see skipped)"  # ends the note of a run that skipped queries; `checks` says more about those
-_OF_THE_RUN = ("run_id", "dataset", "model", "metric", "method", "label", "shots", "delta", "seed", "demonstrations_id")
+_OF_THE_RUN = ("run_id", "dataset", "model", "metric", "queries", "method", "importance", "label", "shots", "delta",
+               "seed", "demonstrations_id")  # fmt: skip
 _DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
 BASELINES = ("chance", "majority")
 Records = Mapping[str, dict[str, Any]]
@@ -30,22 +33,24 @@ Records = Mapping[str, dict[str, Any]]
 class Loaded:
     """All finished runs below some folders.
 
-    runs: one row per run. dataset, model, metric, method; label (the method and those of its options in which runs
-        differ); shots, delta, seed; value, stderr (standard error over the run's queries), n (queries), unit (of a
-        hundred times the value: "%" or none), higher_is_better; skipped (queries that could not be asked) and
+    runs: one row per run. dataset, model, metric, method; importance (its name, empty without one); label (the method
+        and those of its options in which runs differ); shots, delta, seed; value, stderr (standard error over the run's
+        queries), n (queries), queries (how many were asked: the choice of so many depends on no seed and no method),
+        unit (of a hundred times the value: "%" or none), higher_is_better; skipped (queries that could not be asked),
         skip_reason (of the first); rule (that chose the demonstrations), prompt (fingerprints of the texts that
         questions are made with); tokens_full, tokens_kept (cache entries per KV head, mean over layers), compression,
-        bytes_full, bytes_kept; js_max (worst chunk), js_heldout, js_total (demonstrations, at the end of the context),
-        all in nats; agreement (share of held-out queries answered as with the whole context); baseline_chance,
-        baseline_majority (scores that need no model); seconds_load, seconds_compress, seconds_measure, seconds_query,
-        queries_per_second, peak_memory_bytes, layer_forwards (of the compression) and
-        measuring_forwards (that only measured its divergence); device, dtype; demonstrations_id, notes, run_id; path
-        (of record.json, or FILE:LINE in a bundle), file (the record.json or the bundle), folder (the name of the run's
-        folder). Unknown numbers are NaN.
+        bytes_full, bytes_kept; js_max (worst chunk), js_sum (of all chunks, each against its own teacher), js_total
+        (demonstrations, at the end of the context, against the whole context), js_heldout, all in nats; agreement
+        (share of held-out queries answered as with the whole context); baseline_chance, baseline_majority (scores that
+        need no model); seconds_load, seconds_compress, seconds_measure, seconds_query, queries_per_second,
+        peak_memory_bytes, layer_forwards (of the compression) and measuring_forwards (that only measured its
+        divergence); device, dtype; demonstrations_id, notes, run_id; path (of record.json, or FILE:LINE in a bundle),
+        file (the record.json or the bundle), folder (the name of the run's folder). Unknown numbers are NaN.
     others: as `runs`, one row per run and metric of its dataset besides the one that runs are compared by.
     layers: one row per chunk and layer, the columns of layers.csv after those of the run, and js_heldout (nats): on
         held-out queries, with only the layers from that one up pruned, the same for all chunks.
     records: a run's path -> its record in the present schema.
+    scores: a run's path -> the scores of its single queries, read when they are asked for.
     """
 
     runs: pd.DataFrame
@@ -53,6 +58,7 @@ class Loaded:
     layers: pd.DataFrame
     records: Records
     problems: list[str]
+    scores: ScoresOf = no_scores
 
 
 def load(folders: Sequence[str | Path]) -> Loaded:
@@ -70,8 +76,10 @@ def load(folders: Sequence[str | Path]) -> Loaded:
     runs, repeated = _without_duplicates(pd.DataFrame(rows))
     runs = with_labels(runs, records)
     used = {path: records[path] for path in runs.get("path", ())}
-    layers, damaged = _layers(runs, used, {run.path: run for run in found})
-    return Loaded(runs, _others(runs, used), layers, used, problems + repeated + damaged)
+    by_path = {run.path: run for run in found}
+    layers, damaged = _layers(runs, used, by_path)
+    scores = cache(lambda path: by_path[path].scores())
+    return Loaded(runs, _others(runs, used), layers, used, problems + repeated + damaged, scores)
 
 
 def load_finished(folders: Sequence[str]) -> Loaded | None:
@@ -136,6 +144,7 @@ def _identity(record: dict[str, Any]) -> dict[str, Any]:
         "dataset": component(config["dataset"]),
         "model": str(config["model"]["name"]),
         "method": component(config["method"]),
+        "importance": stage(config["method"], "importance"),
         "shots": int(config["shots"]),
         "delta": _number(record["js"]["delta"]),
         "seed": int(config["seed"]),
@@ -152,6 +161,7 @@ def _chosen(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "rule": str(record["demonstrations"]["rule"]),
         "prompt": ", ".join(f"{name} {text['sha256'][:8]}" for name, text in texts),
+        "queries": int(record["metric"]["n"]) + len(record["skipped"]),
         "skipped": len(record["skipped"]),
         "skip_reason": next(iter(record["skipped"].values()), ""),
     }
@@ -179,6 +189,7 @@ def _cost(record: dict[str, Any]) -> dict[str, Any]:
         "bytes_full": int(context["bytes_full"]),
         "bytes_kept": int(context["bytes_kept"]),
         "js_max": float(max(js["final_per_chunk"], default=math.nan)),
+        "js_sum": float(sum(js["final_per_chunk"])) if js["final_per_chunk"] else math.nan,
         "js_heldout": _number(js["heldout_mean"]),
         "js_total": _number(js.get("total")),
         "agreement": _number(js.get("agreement")),

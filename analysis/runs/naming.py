@@ -19,7 +19,9 @@ _STAGES = ("importance", "allocation", "refit")
 # Columns of their own.
 _AXES = frozenset({"seed", "shots", "method.allocation.delta", "model.name", "method._target_", "dataset._target_"})
 _TARGET = "._target_"
+_QUERIES = "limit"  # how many queries there are, which a column says for every run
 _NULL = "null"
+VARIANT = ["method", "importance"]  # what figures tell apart besides the values of options
 _PARTS = ("method", "dataset", "model")
 Options = Mapping[str, str]
 
@@ -33,9 +35,22 @@ def with_labels(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) ->
     model = _joined(runs["model"], _differing(runs["model"], _under("model.", options)))
     names = [f"{method} (simulated)" if method in SIMULATED else method for method in runs["method"]]
     label = _joined(names, *_of_methods(list(runs["method"]), options))
-    rest = [{key: value for key, value in of.items() if key.split(".")[0] not in _PARTS} for of in options]
+    told = {*_PARTS, _QUERIES}
+    rest = [{key: value for key, value in of.items() if key.split(".")[0] not in told} for of in options]
     label = _joined(label, _differing(list(zip(dataset, model, strict=True)), rest))
     return runs.assign(dataset=dataset, model=model, label=label)
+
+
+def variant_names(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(method, importance) -> its name beside the others: the method alone if it has its usual importance only."""
+    found = sorted(set(zip(rows["method"], rows["importance"], strict=True)))
+    methods = [method for method, _ in found]
+    return {
+        (method, importance): f"{method} importance={importance}"
+        if importance and (methods.count(method) > 1 or USUAL.get(method, {}).get("importance") != importance)
+        else method
+        for method, importance in found
+    }
 
 
 def options_of(record: Mapping[str, Any]) -> dict[str, str]:
@@ -48,6 +63,11 @@ def options_of(record: Mapping[str, Any]) -> dict[str, str]:
         name: value for name, value in found.items() if name.split(".")[0] not in NOT_IDENTITY and name not in _AXES
     }
     return dict(_option(name, value) for name, value in deciding.items())
+
+
+def stage(method: Mapping[str, Any], name: str) -> str:
+    """The name of a stage of a method's configuration, such as its importance; empty if it has none."""
+    return component(method[name]) if method.get(name) else ""
 
 
 def _option(name: str, value: object) -> tuple[str, str]:
@@ -141,10 +161,14 @@ def _matched(value: str) -> str:
     """`match:RUN` by the setting of the run: the same for every seed, although RUN differs."""
     named = RUN_NAME.fullmatch(value.removeprefix("match:"))
     if named:
-        return f"match:{named['method']}" + ("" if named["delta"] == NO_DELTA else f",{named['delta']}")
+        return _as_long_as(named["method"], "" if named["delta"] == NO_DELTA else named["delta"])
     try:
         other = json.loads(Path(value.removeprefix("match:")).read_text(encoding="utf-8"))
         delta = other["js"]["delta"]
-        return f"match:{component(other['config']['method'])}" + ("" if delta is None else f",{delta:g}")
+        return _as_long_as(component(other["config"]["method"]), "" if delta is None else f"{delta:g}")
     except (OSError, ValueError, KeyError, TypeError):
         return value
+
+
+def _as_long_as(method: str, delta: str) -> str:
+    return f"that of {method}" + (f" (delta {delta})" if delta else "")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.runs.seeds import t_interval
+from analysis.runs.intervals import t_interval
 from analysis.runs.wording import SCALE, number
 
 UNCERTAIN = "cannot be told"

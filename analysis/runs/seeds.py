@@ -1,73 +1,93 @@
 """Runs that differ only in the seed -> one row per setting, with an interval and what it covers."""
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
-from scipy.special import stdtrit  # comes with scikit-learn
 
-CELL = ["dataset", "model", "metric"]  # scores are compared within one of these only
-SETTING = [*CELL, "method", "label", "shots", "delta"]
-CONFIDENCE = 0.95
-OVER_SEEDS = "95 % t-interval over seeds"
-OVER_QUERIES = "standard error over queries"
-UNKNOWN = "unknown"
-_MEANS = ("tokens_full", "tokens_kept", "compression", "bytes_full", "bytes_kept", "js_heldout", "agreement",
-          "baseline_chance", "baseline_majority", "seconds_compress", "seconds_query", "queries_per_second",
-          "layer_forwards")  # fmt: skip
+from analysis.runs.best import sharing
+from analysis.runs.intervals import CONFIDENCE, Interval, are_hits, on_a_log_axis, over_queries, over_seeds, t_interval
+from analysis.runs.scores import ScoresOf, no_scores
+
+CELL = ["dataset", "model", "metric", "queries"]  # scores are compared within one of these only
+SETTING = [*CELL, "method", "importance", "label", "shots", "delta"]
+OVER_SEEDS = f"{100 * CONFIDENCE:g} % t-interval over seeds"
+MEANINGS = {"seeds": OVER_SEEDS, "queries": f"{100 * CONFIDENCE:g} % interval over queries"}
+_WITHOUT = {
+    "seeds": "none where there is one seed, or all seeds scored the same",
+    "queries": "none where there is one query",
+}
+_MEANS = ("tokens_full", "tokens_kept", "compression", "bytes_full", "bytes_kept", "js_sum", "js_total", "js_heldout",
+          "agreement", "baseline_chance", "baseline_majority", "seconds_compress", "seconds_query",
+          "queries_per_second", "layer_forwards")  # fmt: skip
 
 
-def settings(runs: pd.DataFrame) -> pd.DataFrame:
+def settings(runs: pd.DataFrame, scores: ScoresOf = no_scores, *, over: str | None = None) -> pd.DataFrame:
     """One row per setting, means over its seeds.
 
     Besides the columns of `SETTING` and the means: seeds (how many), seed_list, n (queries of all seeds together),
-    value (mean); query_stderr: standard error over the queries of one run (root mean square over seeds); seed_t95:
-    half the width of the 95 % t-interval over seeds, NaN for one seed; interval: seed_t95 where seeds differ, else
-    query_stderr (equal seeds do not make a score certain); interval_kind says which;
-    tokens_kept_t95: as seed_t95, of the context length; js_max: the worst chunk of all seeds, nats; unit: of a hundred
-    times the value, which is what tables and figures show.
+    value (mean); queries_low, queries_high: 95 % interval over the queries of one run (of several seeds, which share
+    their queries, the mean of the ends); seeds_low, seeds_high: 95 % t-interval over seeds, NaN for one seed or equal
+    ones, and seed_t95, half its width before it is cut; low, high: the one of the two that `over` ("seeds" or
+    "queries") names, and interval_over, which says it: the same for all rows, so that no table or figure mixes them;
+    tokens_low, tokens_high: t-interval over seeds of the context length, made for a logarithmic axis; js_max: the
+    worst chunk of all seeds, nats; unit: of a hundred times the value, which is what tables and figures show; best:
+    whether it has the best mean of its cell and shots, or a paired test finds no difference from that.
+
+    Without `over` intervals are over seeds if most settings have several, else over queries. Those of a share are
+    inside 0..1.
     """
-    groups = runs.groupby(SETTING, dropna=False, sort=True)
-    rows = [{**dict(zip(SETTING, key, strict=True)), **_aggregate(group)} for key, group in groups]
-    return pd.DataFrame(rows)
+    groups = list(runs.groupby(SETTING, dropna=False, sort=True))
+    found = pd.DataFrame([{**dict(zip(SETTING, key, strict=True)), **_aggregate(of, scores)} for key, of in groups])
+    chosen = over or ("seeds" if (found["seeds"] > 1).mean() >= 0.5 else "queries")
+    best = {
+        index
+        for _, rows in found.groupby([*CELL, "shots"])
+        for index in sharing({place: groups[place][1] for place in rows.index}, scores)
+    }
+    return found.assign(
+        low=found[f"{chosen}_low"], high=found[f"{chosen}_high"], interval_over=chosen, best=found.index.isin(best)
+    )
 
 
-def _aggregate(group: pd.DataFrame) -> dict[str, object]:
-    stderr, seeds = _root_mean_square(group["stderr"]), t_interval(group["value"])
-    interval, kind = _interval(stderr, seeds)
+def _aggregate(group: pd.DataFrame, scores: ScoresOf) -> dict[str, object]:
+    unit = group["unit"].iloc[0]
+    seeds, tokens = over_seeds(group["value"], unit), on_a_log_axis(group["tokens_kept"])
+    queries = [_over_queries(run, scores) for run in group.to_dict("records")]
     return {
         "seeds": group["seed"].nunique(),
         "seed_list": ", ".join(str(seed) for seed in sorted(group["seed"].unique())),
         "n": int(group["n"].sum()),
         "value": group["value"].mean(),
-        "query_stderr": stderr,
-        "seed_t95": seeds,
-        "interval": interval,
-        "interval_kind": kind,
-        "unit": group["unit"].iloc[0],
+        "queries_low": _mean([one.low for one in queries]),
+        "queries_high": _mean([one.high for one in queries]),
+        "seeds_low": seeds.low,
+        "seeds_high": seeds.high,
+        "seed_t95": t_interval(group["value"]),
+        "unit": unit,
         "higher_is_better": bool(group["higher_is_better"].all()),
-        "tokens_kept_t95": t_interval(group["tokens_kept"]),
+        "tokens_low": tokens.low,
+        "tokens_high": tokens.high,
         "js_max": group["js_max"].max(),
         **{name: group[name].mean() for name in _MEANS},
     }
 
 
-def t_interval(values: Sequence[float]) -> float:
-    """Half the width of the 95 % Student t-interval of a mean; NaN for fewer than two values."""
-    series = pd.Series(values, dtype=float).dropna()
-    if len(series) < 2:
-        return math.nan
-    return float(stdtrit(len(series) - 1, (1 + CONFIDENCE) / 2) * series.std(ddof=1) / math.sqrt(len(series)))
+def _over_queries(run: dict, scores: ScoresOf) -> Interval:
+    known = (run["value"], run["stderr"], run["n"])
+    # Hits and misses need no more than their number, so the many lines of a run's predictions are not read for them.
+    single = None if are_hits(*known) else scores(run["path"]).of(run["metric"], run["value"])
+    return over_queries(*known, run["unit"], single)
 
 
-def _interval(stderr: float, seeds: float) -> tuple[float, str]:
-    if seeds > 0:
-        return seeds, OVER_SEEDS
-    return stderr, UNKNOWN if math.isnan(stderr) else OVER_QUERIES
+def _mean(ends: Sequence[float]) -> float:
+    return float(pd.Series(ends).mean(skipna=False))
 
 
-def _root_mean_square(values: pd.Series) -> float:
-    return math.sqrt((values**2).mean())
+def telling(rows: pd.DataFrame) -> list[str]:
+    """The columns of `CELL` that must be shown to tell the cells of `rows` apart."""
+    *first, queries = CELL
+    unequal = rows.groupby(first)["queries"].nunique().max() > 1
+    return [*(name for name in first if several(rows[name])), *([queries] if unequal else [])]
 
 
 def several(values: pd.Series) -> bool:
@@ -77,7 +97,5 @@ def several(values: pd.Series) -> bool:
 
 def bars(rows: pd.DataFrame) -> str:
     """What the intervals of some settings are, for a caption."""
-    kinds = sorted(set(rows["interval_kind"]) - {UNKNOWN})
-    if len(kinds) == 2:
-        return f"{OVER_SEEDS} ({OVER_QUERIES} where one seed or no difference)"
-    return kinds[0] if kinds else "none, for a single query"
+    over = str(rows["interval_over"].iloc[0])
+    return MEANINGS[over] + (f" ({_WITHOUT[over]})" if rows["low"].isna().any() else "")

@@ -1,6 +1,7 @@
 """How numbers, names and lists are written, wherever they are shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +13,13 @@ _SHOWN = 4  # names in a sentence before "and N more"
 def number(value: float, form: str) -> str:
     """The number, or a dash if it is not known."""
     return MISSING if pd.isna(value) else format(value, form)
+
+
+def interval_text(row: Mapping[str, Any]) -> str:
+    """A setting's score and the ends of its interval, such as "93.9 [92.6, 95.0] %"; without them if unknown."""
+    ends = "" if pd.isna(row["low"]) else f" [{SCALE * row['low']:.1f}, {SCALE * row['high']:.1f}]"
+    unit = f" {row['unit']}" if row["unit"] else ""
+    return f"{SCALE * row['value']:.1f}{ends}{unit}"
 
 
 def counted(runs: int) -> str:
@@ -33,3 +41,8 @@ def with_unit(metric: str, unit: str) -> str:
 def with_delta(delta: float) -> str:
     """Such as ", delta 0.005"; empty for a setting without a limit."""
     return "" if pd.isna(delta) else f", delta {delta:g}"
+
+
+def left_out(settings: int) -> str:
+    """Such as "2 other settings are left out"; empty for none."""
+    return f"{settings} other setting{' is' if settings == 1 else 's are'} left out" if settings else ""

@@ -1,7 +1,8 @@
 """Many finished runs in one file: JSON lines, one run per line.
 
-A line is an object: `folder` (the name of the run's folder), `record` (its record.json) and `layers` (its layers.csv
-as a list of rows, the names of the columns first; null if the run has none).
+A line is an object: `folder` (the name of the run's folder), `record` (its record.json), `layers` (its layers.csv
+as a list of rows, the names of the columns first; null if the run has none) and `scores` (of every query: a fingerprint
+of their ids, and scores by metric; null, or missing in older files, if they are not known).
 """
 
 import json
@@ -22,6 +23,7 @@ class BundledRun:
     folder: str
     record: dict[str, Any]
     layers: list[list[Any]] | None
+    scores: dict[str, Any] | None = None
 
     def line(self) -> str:
         """The run as it is stored."""
@@ -33,7 +35,7 @@ class BundledRun:
         stored = json.loads(line)
         if not isinstance(stored, dict) or not isinstance(stored.get("record"), dict):
             raise ValueError("it has no record")
-        return cls(str(stored.get("folder", "")), stored["record"], stored.get("layers"))
+        return cls(str(stored.get("folder", "")), stored["record"], stored.get("layers"), stored.get("scores"))
 
 
 def is_bundle(path: Path) -> bool:

@@ -3,24 +3,28 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emloc.methods.trace import Trace
+from experiments.records.look import COLOURS, COLUMN, DPI, STYLE
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-_KINDS = (("image", "#0072B2"), ("question", "#E69F00"), ("answer", "#009E73"))
-_JS, _LIMIT, _SINGLE = "#CC79A7", "#D55E00", "#BBBBBB"
+_BLUE, _RED, _GREEN, _PINK, _ORANGE, *_ = COLOURS
+_KINDS = (("image", _BLUE), ("question", _ORANGE), ("answer", _GREEN))
+_JS, _LIMIT, _SINGLE = _PINK, _RED, "#BBBBBB"
+_HEIGHT = 4.6  # inches
 
 
 def draw_layers(path: Path, trace: Trace, *, delta: float | None) -> None:
     """Write the picture: tokens in memory per layer, by kind, and JS divergence against its limit `delta` (nats)."""
-    figure = Figure(figsize=(9, 3.4), dpi=110, layout="constrained")
-    tokens, js = figure.subplots(1, 2)
-    _draw_tokens(tokens, trace)
-    _draw_divergence(js, trace, delta)
-    figure.savefig(path)
+    with rc_context(dict(STYLE)):
+        figure = Figure(figsize=(COLUMN, _HEIGHT), dpi=DPI, layout="constrained")
+        tokens, js = figure.subplots(2, 1)
+        _draw_tokens(tokens, trace)
+        _draw_divergence(js, trace, delta)
+        figure.savefig(path)
 
 
 def _draw_tokens(axes: Axes, trace: Trace) -> None:
@@ -30,10 +34,10 @@ def _draw_tokens(axes: Axes, trace: Trace) -> None:
         heights = _kept(trace, kind)
         axes.bar(layers, heights, bottom=bottom, color=colour, label=kind)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-    axes.set(xlabel="layer (0 = bottom)", ylabel="tokens per KV head")
+    axes.set(xlabel="layer (0 is the lowest)", ylabel="tokens per KV head")
     axes.set_title(f"Tokens kept of a context of {trace.memory.tokens_seen:,}")
     axes.set_ylim(0, 1.2 * max(1, *bottom))  # room for the legend
-    axes.legend(ncols=3, fontsize="small", loc="upper center")
+    axes.legend(ncols=3, loc="upper center")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -67,4 +71,4 @@ def _draw_search(axes: Axes, searched: Sequence[Sequence[float]]) -> None:
         axes.plot(values, color=_SINGLE, linewidth=0.8, label="each chunk" if number == 0 else None)
     mean = [sum(values) / len(values) for values in zip(*searched, strict=True)]
     axes.plot(mean, "o-", color=_JS, label="mean of chunks")
-    axes.set(title="Divergence after each layer's decision", xlabel="layer (0 = bottom)")
+    axes.set(title="Divergence after each layer's decision", xlabel="layer (0 is the lowest)")

@@ -300,7 +300,7 @@ def test_every_dataset_has_its_table(tmp_path: Path) -> None:
     loaded: Loaded = load([tmp_path])
     text = claims(loaded)
     assert [line for line in text.splitlines() if line.startswith("### ")] == [
-        "### digits, tiny, accuracy", "### glyphs, tiny, accuracy", "### Know before you read",
+        "### digits, tiny, accuracy, 100 queries", "### glyphs, tiny, accuracy, 100 queries", "### Caveats",
     ]  # fmt: skip
     assert "There are runs of 2 datasets" in text
     assert "| (b) better than snapkv at equal length | emloc, 10 shots, delta 0.005 | emloc - snapkv: +19.00" in text

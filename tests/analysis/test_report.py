@@ -106,19 +106,20 @@ def test_other_metrics_are_a_table_of_their_own(sweep: Path) -> None:
     for suffix in ("md", "tex", "csv"):
         assert "32.1" in (sweep / f"other_metrics.{suffix}").read_text()
     page = Page((sweep / "report.html").read_text())
-    assert "Other metrics: digits, random, ROUGE-L (%), 10 shots" in page.text
+    assert "Other metrics: digits, random, ROUGE-L (%), 20 queries, 10 shots" in page.text
 
 
 def test_report_prints_its_table_and_leaves_the_files_of_runs_alone(
     sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = sweep / "0-0"
+    edit(folder, lambda record: record.update(notes=["odd"]))
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert main([str(folder)]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("| dataset | method | shots |")
     assert printed.out.splitlines()[-1] == str(folder / "report.html")
-    assert "Note: All queries scored the same" in printed.err
+    assert "Note: Noted by 1 of 1 run: odd: emloc" in printed.err
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from analysis.runs.checks import check, versions
+from analysis.runs.intervals import t_interval, wilson
 from analysis.runs.load import load
-from analysis.runs.seeds import OVER_QUERIES, OVER_SEEDS, UNKNOWN, bars, settings, t_interval
+from analysis.runs.seeds import MEANINGS, bars, settings
 from tests.support.runs import ROOT
 from tests.support.sweep import MATCHED, SEEDS, VARIED, edit
 
@@ -98,14 +99,24 @@ def test_a_run_folder_or_its_record_is_enough(finished_sweep: Path) -> None:
 def test_differing_options_are_in_the_label(finished_sweep: Path) -> None:
     loaded = load([finished_sweep])
     labels = {label for label in loaded.runs["label"] if label.startswith("snapkv")}
-    assert labels == {"snapkv budget=0.2", "snapkv budget=match:emloc,0.005"}
+    assert labels == {"snapkv budget=0.2", "snapkv budget=that of emloc (delta 0.005)"}
     assert set(loaded.runs["label"]) - labels == {"emloc", "none", "pyramidkv", "zero_shot"}
 
 
 def test_option_of_the_whole_run_is_in_the_label(sweep: Path) -> None:
-    edit(sweep / "1-0", lambda record: record["config"].update(limit=30))
+    edit(sweep / "1-0", lambda record: record["config"].update(answer="rank"))
     labels = set(load([sweep]).runs["label"])
-    assert {"none limit=20", "none limit=30"} <= labels
+    assert {"none answer=generate", "none answer=rank"} <= labels
+
+
+def test_runs_on_other_queries_are_cells_of_their_own(sweep: Path) -> None:
+    edit(sweep / "1-0", lambda record: (record["config"].update(limit=30), record["metric"].update(n=30)))
+    loaded = load([sweep])
+    assert "none" in set(loaded.runs["label"])  # the number of queries is a column, so no label repeats it
+    of_none = settings(loaded.runs).query("label == 'none' and shots == 10")
+    assert sorted(of_none["queries"]) == [20, 30]
+    assert not of_none.set_index("queries")["best"][30]  # nothing to compare it with
+    the(check(loaded), "of different queries (20; 30 of them)", "only runs on the same ones are compared")
 
 
 def test_models_of_one_name_are_told_apart(sweep: Path) -> None:
@@ -116,37 +127,55 @@ def test_models_of_one_name_are_told_apart(sweep: Path) -> None:
 
 
 def test_seeds_become_mean_and_interval(sweep: Path) -> None:
-    for number, value in enumerate((0.2, 0.6)):
+    for number, value in enumerate((0.39, 0.41)):
         edit(sweep / f"1-{number}", lambda record, new=value: record["metric"].update(value=new, stderr=0.1))
     row = settings(load([sweep / "1-0", sweep / "1-1"]).runs).iloc[0]
     assert (row["seeds"], row["seed_list"], row["n"]) == (2, "0, 1", 40)
     assert row["value"] == pytest.approx(0.4)
-    assert row["query_stderr"] == pytest.approx(0.1)
-    assert row["seed_t95"] == pytest.approx(12.7062 * 0.2, rel=1e-4)  # Student's t of one degree of freedom
-    assert (row["interval"], row["interval_kind"]) == (row["seed_t95"], OVER_SEEDS)
+    half = 12.7062 * 0.01  # Student's t of one degree of freedom
+    assert row["seed_t95"] == pytest.approx(half, rel=1e-4)
+    assert (row["low"], row["high"]) == (pytest.approx(0.4 - half, rel=1e-4), pytest.approx(0.4 + half, rel=1e-4))
+    assert row["interval_over"] == "seeds"
 
 
-def test_one_seed_has_the_error_of_its_queries(sweep: Path) -> None:
-    edit(sweep / "1-0", lambda record: record["metric"].update(stderr=0.1))
+def test_one_seed_has_the_interval_of_its_queries(sweep: Path) -> None:
+    hits = {"value": 0.45, "stderr": (0.45 * 0.55 / 19) ** 0.5}
+    edit(sweep / "1-0", lambda record: record["metric"].update(hits))
     row = settings(load([sweep / "1-0"]).runs).iloc[0]
     assert pd.isna(row["seed_t95"])
-    assert (row["interval"], row["interval_kind"]) == (pytest.approx(0.1), OVER_QUERIES)
+    assert row["interval_over"] == "queries"
+    assert (row["low"], row["high"]) == wilson(9, 20).ends
 
 
-def test_equal_seeds_are_not_certain(sweep: Path) -> None:
+def test_equal_seeds_have_no_interval_over_seeds(sweep: Path) -> None:
     for number in SEEDS:
         edit(sweep / f"1-{number}", lambda record: record["metric"].update(value=0.5, stderr=0.1))
-    row = settings(load([sweep / "1-0", sweep / "1-1"]).runs).iloc[0]
-    assert row["seed_t95"] == 0
-    assert (row["interval"], row["interval_kind"]) == (pytest.approx(0.1), OVER_QUERIES)
+    rows = settings(load([sweep / "1-0", sweep / "1-1"]).runs)
+    assert rows["low"].isna().all()
+    assert bars(rows) == f"{MEANINGS['seeds']} (none where there is one seed, or all seeds scored the same)"
+
+
+def test_a_page_has_one_meaning_of_intervals(sweep: Path) -> None:
+    """Some settings have several seeds and some one: all intervals are of the same kind, or there is none."""
+    for folder in sweep.iterdir():
+        edit(folder, lambda record: record["metric"].update(value=0.3 + 0.01 * record["config"]["seed"], stderr=0.1))
+    shutil.rmtree(sweep / "1-1")
+    rows = settings(load([sweep]).runs)
+    alone = rows["seeds"] == 1
+    assert alone.sum() == 1
+    assert set(rows["interval_over"]) == {"seeds"}
+    assert rows.loc[alone, "low"].isna().all()
+    assert rows.loc[~alone, "low"].notna().all()
+    over_queries = settings(load([sweep]).runs, over="queries")
+    assert set(over_queries["interval_over"]) == {"queries"}
+    assert over_queries["low"].notna().all()
 
 
 def test_unknown_interval_stays_unknown(sweep: Path) -> None:
     edit(sweep / "1-0", lambda record: record["metric"].update(stderr=None, n=1))
     rows = settings(load([sweep / "1-0"]).runs)
-    assert pd.isna(rows.iloc[0]["interval"])
-    assert rows.iloc[0]["interval_kind"] == UNKNOWN
-    assert bars(rows) == "none, for a single query"
+    assert pd.isna(rows.iloc[0]["low"])
+    assert bars(rows) == f"{MEANINGS['queries']} (none where there is one query)"
 
 
 def test_t_interval_of_three() -> None:
@@ -304,6 +333,8 @@ def test_what_runs_say_of_themselves(sweep: Path) -> None:
 
 def test_scores_without_spread(sweep: Path) -> None:
     edit(sweep / "1-0", lambda record: record["metric"].update(value=1.0, stderr=0.0))
+    assert not [one for one in problems(sweep) if "All queries scored the same" in one]  # Wilson's interval has a width
+    edit(sweep / "1-0", lambda record: record["metric"].update(unit=""))
     the(problems(sweep), "All queries scored the same", "does not mean that the score is certain")
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.kept import Kept, main, montage, page
+from analysis.figures.kept_tokens import TILE, Kept, painted
+from analysis.figures.montage import montage, shown_layers
+from analysis.kept import main, page
 from emloc import Demonstration, EMLoCVideo, LayerSearch, Memory, NoPruning, Query, Video, load_backbone
 from emloc.prompt import TokenKind
 from experiments.records.files import KEPT, MEMORY
@@ -122,7 +124,7 @@ def test_text_is_coloured_by_the_layers_that_keep_it() -> None:
     assert '<span class="answer" style="background:rgba(0,114,178,0.800)" title="answer: 2 of 2 layers">yes' in text
     assert "&lt;what&gt;" in text
     assert "a &lt;run&gt;" in text
-    assert text.count("<figure>") == 2
+    assert text.count("<figure>") == 1 + 2  # as it is, and both layers
     assert "http" not in text
 
 
@@ -137,30 +139,57 @@ def inked(sheet: Image.Image, left: int, top: int, right: int, bottom: int) -> b
     return np.asarray(sheet.crop((left, top, right, bottom)).convert("L")).min() < 128
 
 
-def test_montage_has_a_row_per_image_and_a_column_per_layer() -> None:
-    kept = small([[1, 1, 1, 1], [0, 0, 0, 0]])
+def found(sheet: Image.Image, tile: Image.Image) -> list[tuple[int, int]]:
+    """Where on a sheet a tile is, pixel by pixel."""
+    everything, wanted = np.asarray(sheet), np.asarray(tile)
+    height, width = wanted.shape[:2]
+    corners = np.argwhere((everything[: 1 - height, : 1 - width] == wanted[0, 0]).all(axis=2)).tolist()
+    return [
+        (left, top) for top, left in corners if (everything[top : top + height, left : left + width] == wanted).all()
+    ]
+
+
+def test_montage_has_the_original_and_a_column_per_layer() -> None:
+    kept = small([[1, 1, 1, 1], [1, 0, 1, 0]])
     sheet = montage(kept, [0], "run")
     assert sheet is not None
-    assert sheet.size == (52 + 2 * 100, 62 + 100)
-    for column in range(2):
-        left = 52 + 100 * column
-        assert sheet.crop((left, 62, left + 96, 158)).tobytes() == kept.tile(0, column).tobytes()
+    ((first, top),) = found(sheet, kept.original(0))
+    places = [found(sheet, kept.tile(0, layer)) for layer in range(2)]
+    lefts = [place[0][0] for place in places]
+    assert [place[0][1] for place in places] == [top, top]
+    assert first + TILE < lefts[0] < lefts[0] + TILE <= lefts[1]
+    assert inked(sheet, 0, top, first, top + TILE)  # the answer beside it
+    assert all(inked(sheet, left, top - 30, left + TILE, top) for left in (first, *lefts))  # what the columns are
     assert montage(kept, [], "run") is None
 
 
-def test_montage_says_what_its_rows_and_columns_are() -> None:
-    kept = small([[1, 1, 1, 1], [0, 0, 0, 0]])
-    sheet = montage(kept, [0], "run")
+def test_montage_has_a_legend_of_the_colours_it_paints_with() -> None:
+    sheet = montage(small([[1, 1, 1, 1], [0, 0, 0, 0]]), [0], "run")
     assert sheet is not None
-    assert inked(sheet, 0, 0, 40, 20)  # title
-    assert inked(sheet, 52, 20, 252, 42)  # what the columns are
-    assert all(inked(sheet, left, 44, left + 96, 60) for left in (52, 152))  # layers
-    assert inked(sheet, 0, 62, 22, 158)  # what the rows are
-    assert inked(sheet, 30, 62, 50, 158)  # the demonstration
-    long = montage(kept, [0], "a-very-long-name-of-a-run-" * 3)
+    samples = [painted(Image.new("RGB", (20, 20), "#888888"), np.full((1, 1), share)) for share in (1.0, 0.5, 0.0)]
+    places = [found(sheet, sample) for sample in samples]
+    assert all(places)
+    assert places[0][0] < places[1][0] < places[2][0]
+    assert len({sample.getpixel((0, 0)) for sample in samples}) == 3
+
+
+def test_montage_says_how_many_layers_it_shows() -> None:
+    assert shown_layers(3) == [0, 1, 2]
+    many = shown_layers(28)
+    assert (many[0], many[-1], len(many)) == (0, 27, 8)
+
+
+def test_montage_cuts_no_long_name_off() -> None:
+    long = montage(small([[1, 1, 1, 1], [0, 0, 0, 0]]), [0], "a-very-long-name-of-a-run-" * 3)
     assert long is not None
-    assert long.width > sheet.width
-    assert not inked(long, long.width - 4, 0, long.width, long.height)  # nothing is cut off
+    assert not inked(long, long.width - 4, 0, long.width, long.height)
+
+
+def test_answers_are_without_markers() -> None:
+    kept = small([[1, 1, 1, 1], [1, 1, 1, 1]])
+    assert kept.answer(0) == "yes"
+    kept.texts[5] = " sea lion<|im_end|>\n"
+    assert kept.answer(0) == "sea lion"
 
 
 def test_command_writes_page_and_picture(
@@ -171,8 +200,8 @@ def test_command_writes_page_and_picture(
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out" / "kept.html")
     text = (tmp_path / "out" / "kept.html").read_text()
     assert text.count("<h2>") == 2
-    assert text.count("<figure>") == 2 * 2
-    assert Image.open(io.BytesIO((tmp_path / "out" / "kept.png").read_bytes())).size == (52 + 2 * 100, 62 + 2 * 100)
+    assert text.count("<figure>") == 2 * (1 + 2)
+    assert Image.open(io.BytesIO((tmp_path / "out" / "kept.png").read_bytes())).height > 2 * TILE
 
 
 def test_a_run_without_the_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
