@@ -55,7 +55,7 @@ from emloc.region import Measure, Region
 IMPORTANCES: tuple[Importance, ...] = (
     Answers(),
     AnswerAttention(),
-    Ensemble(recent=8),
+    Ensemble(window=8),
     ExpectedAttention(future=16),
     KeyDifference(),
     LeaveOneOut(),

@@ -21,20 +21,20 @@ from emloc.scores import window_attention
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble(Importance):
-    """Mean attention over all heads of the last `recent` tokens, the last of them weighted by `distance_weight`."""
+    """Mean attention over all heads of the last `window` tokens, the last of them weighted by `distance_weight`."""
 
     scope: ClassVar[Scope] = "context"
-    recent: Count = 32
+    window: Count = 32
     sinks: CountOrZero = 4
     distance_weight: Annotated[float, Range(0, above=True)] = 1.2
 
     @property
     def tail_tokens(self) -> int:
-        return self.recent
+        return self.window
 
     @property
     def reserved(self) -> int:
-        return self.sinks + self.recent
+        return self.sinks + self.window
 
     def scores(self, region: Region) -> list[Tensor]:
         home = region.chunk.row.ids.device  # scores of all layers are compared there

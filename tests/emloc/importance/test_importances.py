@@ -143,7 +143,7 @@ def test_answer_attention_is_the_sum_over_answers_and_heads(place: int, regions:
 def test_ensemble_is_the_weighted_mean_over_all_heads(sinks: int, regions: Sequence[Region]) -> None:
     region, recent = regions[0], 6
     tail = tuple(queries[:, -recent:] for queries in region.chunk.tail)
-    scores = Ensemble(recent=recent, sinks=sinks).scores(replace(region, chunk=replace(region.chunk, tail=tail)))
+    scores = Ensemble(window=recent, sinks=sinks).scores(replace(region, chunk=replace(region.chunk, tail=tail)))
     weights = [1.0, 1.04, 1.08, 1.12, 1.16, 1.2]
     for number, queries in enumerate(tail):
         keys = region.chunk.layers[number].keys

@@ -9,6 +9,8 @@ import torch
 from emloc import (
     Answers,
     EMLoC,
+    Ensemble,
+    Importance,
     LayerSearch,
     Memory,
     Method,
@@ -311,6 +313,12 @@ def test_a_budget_below_the_window_is_refused_before_any_work(backbone: Backbone
     with pytest.raises(UserError, match="at least 64 tokens, which always stay"):
         SnapKV(importance=Window(window=64), allocation=Uniform(budget=0.05)).compress(backbone, demonstrations(4))
     assert backbone.layer_forwards == before
+
+
+@pytest.mark.parametrize("importance", [Window(window=30), Ensemble(window=26, sinks=4)], ids=str)
+def test_what_always_stays_is_named_by_its_options(importance: Importance, backbone: Backbone) -> None:
+    with pytest.raises(UserError, match=r"at least 30 tokens, which always stay .* lower window or sinks"):
+        SnapKV(importance=importance, allocation=Uniform(budget=29)).compress(backbone, demonstrations(4))
 
 
 def test_one_demonstration_is_enough(backbone: Backbone, tmp_path: Path) -> None:
