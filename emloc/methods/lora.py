@@ -3,8 +3,9 @@
 Adapters are trained on the demonstrations' answers, each demonstration by itself behind the system turn, just as a
 query is asked. Nothing is left in the context. The paper's code only reads the predictions of a model that was trained
 with LLaMA-Factory (public reference variant 14), without its settings. So rank, alpha, batch size, the schedule and
-the parts that are trained are that tool's for LoRA (its example for Qwen2-VL); epochs and learning rate are our own
-choice, as its 3 epochs at 1e-4 are made for thousands of examples and leave a few dozen unlearned.
+the parts that are trained are that tool's for LoRA (its example for Qwen2-VL). Its 3 epochs at 1e-4 are made for
+thousands of examples and leave 40 unlearned: SmolLM2 on `kinds` (seed 5, 100 queries) had 0 % right with them, 46 % at
+1e-3; with 10 epochs 7 % at 1e-4, 68 % at 3e-4, 78 % at 1e-3, which is the default here.
 """
 
 import time

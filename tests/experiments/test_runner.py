@@ -261,3 +261,29 @@ def test_ranked_answers_are_classes_and_another_run(options: list[str], tmp_path
 def test_free_text_cannot_be_ranked() -> None:
     with pytest.raises(UserError, match="answers to ok_vqa are free text; write answer=generate"):
         OKVQA().choices(AnswerCode())
+
+
+def test_fine_tuning_is_recorded_and_leaves_the_next_run_as_it_was(options: list[str], tmp_path: Path) -> None:
+    before = execute(*options, "method=none", "force=true")
+    chunkless = [option for option in options if "chunk_size" not in option and "hydra" not in option]
+    tuned = execute(*chunkless, "method=lora", "method.epochs=2", f"hydra.run.dir={tmp_path / 'lora'}")
+    assert (tuned.context.tokens_full, tuned.context.bytes_kept, tuned.context.compression) == (0, 0, None)
+    assert tuned.trained["bytes"] == 4 * tuned.trained["parameters"] > 0
+    assert (tuned.trained["epochs"], tuned.trained["steps"]) == (2, 2)
+    assert tuned.layer_forwards == 2 * 2
+    assert tuned.seconds.compress > 0
+    assert tuned.notes == [note for note in tuned.notes if "parameters" in note and "the context is empty" in note]
+    assert Record.read(tmp_path / "lora" / "record.json") == tuned
+    assert before.trained == {}
+    answers = lines(tmp_path / "run")
+    assert comparable(execute(*options, "method=none", "force=true")) == comparable(before)
+    assert [line["answer"] for line in lines(tmp_path / "run")] == [line["answer"] for line in answers]
+
+
+def test_a_quantised_context_is_labelled_and_has_the_bytes_of_its_codes(options: list[str]) -> None:
+    record = execute(*options, "method=quantised", "method.bits=4", "heldout_js=4")
+    assert record.context.compression == 1
+    assert record.context.bytes_full / 8 < record.context.bytes_kept < record.context.bytes_full / 4
+    assert (record.js.heldout_mean or 0) > 0
+    assert max(record.js.final_per_chunk) > 0
+    assert [note for note in record.notes if "simulated: entries are rounded to 4 bits in groups of 64" in note]

@@ -124,3 +124,10 @@ def test_stages_are_options_of_the_page() -> None:
         "method.importance": "window", "method.importance.window": "32", "method.importance.kernel": "5",
         "method.allocation": "null", "dtype": "float32", "method.chunk_size": "4",
     }  # fmt: skip
+
+
+def test_a_simulated_memory_is_called_so() -> None:
+    four, eight = (method("quantised", None, None, bits=bits) for bits in (4, 8))
+    assert labels(four, eight, method("none", None, None)) == [
+        "quantised (simulated) bits=4", "quantised (simulated) bits=8", "none",
+    ]  # fmt: skip
