@@ -23,7 +23,7 @@ from analysis.runs.seeds import bars
 from analysis.runs.wording import SCALE
 
 _NEAR = 1.02  # points whose lengths differ by less hide each other
-_APART = 0.025  # and are drawn beside each other: this part of the axis
+_APART = 0.015  # and are drawn beside each other: this part of the axis
 _LEAST = 1.5  # the smallest factor between the ends of the axis that this is taken of
 _SIDE = "those of equal length are drawn side by side"
 _FRONT = "best for its length"

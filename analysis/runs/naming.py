@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -30,7 +31,13 @@ def with_labels(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) ->
     """`runs` with the column `label`, and with datasets and models of one name told apart by their options."""
     if runs.empty:
         return runs
-    options = _complete([options_of(records[path]) for path in runs["path"]])
+    named = _labelled(runs, records, {})
+    # Again, now that matched runs have names: budgets matched to different settings are different settings, too.
+    return _labelled(runs, records, dict(zip(runs["run_id"], named["label"], strict=True)))
+
+
+def _labelled(runs: pd.DataFrame, records: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:
+    options = _complete([options_of(records[path], labels) for path in runs["path"]])
     dataset = _joined(runs["dataset"], _differing(runs["dataset"], _under("dataset.", options)))
     model = _joined(runs["model"], _differing(runs["model"], _under("model.", options)))
     names = [f"{method} (simulated)" if method in SIMULATED else method for method in runs["method"]]
@@ -53,16 +60,17 @@ def variant_names(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
     }
 
 
-def options_of(record: Mapping[str, Any]) -> dict[str, str]:
+def options_of(record: Mapping[str, Any], labels: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """All options that a result depends on besides seed, shots and delta, under their dotted names, as text.
 
-    A stage of the method is under its own name, such as `method.importance`.
+    A stage of the method is under its own name, such as `method.importance`. labels: run_id -> what a run is called
+    that a budget may be matched to.
     """
     found = {**dict(flat(record["config"])), "dtype": record["dtype"]}
     deciding = {
         name: value for name, value in found.items() if name.split(".")[0] not in NOT_IDENTITY and name not in _AXES
     }
-    return dict(_option(name, value) for name, value in deciding.items())
+    return dict(_option(name, value, labels) for name, value in deciding.items())
 
 
 def stage(method: Mapping[str, Any], name: str) -> str:
@@ -70,15 +78,15 @@ def stage(method: Mapping[str, Any], name: str) -> str:
     return component(method[name]) if method.get(name) else ""
 
 
-def _option(name: str, value: object) -> tuple[str, str]:
+def _option(name: str, value: object, labels: Mapping[str, str]) -> tuple[str, str]:
     if name.endswith(_TARGET):
         return name.removesuffix(_TARGET), component({"_target_": value})
-    return name, _text(value)
+    return name, _text(value, labels)
 
 
 def _complete(options: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """The options with the neutral value of those that are null, or that runs of earlier versions do not have."""
-    neutral = dict(_option(name, value) for name, value in NEUTRAL.items())
+    neutral = dict(_option(name, value, {}) for name, value in NEUTRAL.items())
     added = {name: value for name, value in neutral.items() if any(name in of for of in options)}
     return [{**of, **{name: value for name, value in added.items() if of.get(name, _NULL) == _NULL}} for of in options]
 
@@ -151,21 +159,23 @@ def _differing(groups: Sequence[object], options: Sequence[Options]) -> list[dic
     ]
 
 
-def _text(value: object) -> str:
+def _text(value: object, labels: Mapping[str, str]) -> str:
     if isinstance(value, str):
-        return _matched(value) if value.startswith("match:") else value
+        return _matched(value, labels) if value.startswith("match:") else value
     return format(value, "g") if isinstance(value, float) else json.dumps(value, separators=(",", ":"))
 
 
-def _matched(value: str) -> str:
+def _matched(value: str, labels: Mapping[str, str]) -> str:
     """`match:RUN` by the setting of the run: the same for every seed, although RUN differs."""
-    named = RUN_NAME.fullmatch(value.removeprefix("match:"))
+    run = value.removeprefix("match:")
+    named = RUN_NAME.fullmatch(run)
     if named:
-        return _as_long_as(named["method"], "" if named["delta"] == NO_DELTA else named["delta"])
+        return _as_long_as(labels.get(run, named["method"]), "" if named["delta"] == NO_DELTA else named["delta"])
     try:
-        other = json.loads(Path(value.removeprefix("match:")).read_text(encoding="utf-8"))
+        other = json.loads(Path(run).read_text(encoding="utf-8"))
         delta = other["js"]["delta"]
-        return _as_long_as(component(other["config"]["method"]), "" if delta is None else f"{delta:g}")
+        method = labels.get(other["run_id"], component(other["config"]["method"]))
+        return _as_long_as(method, "" if delta is None else f"{delta:g}")
     except (OSError, ValueError, KeyError, TypeError):
         return value
 

@@ -22,9 +22,9 @@ def summary(record: Record) -> str:
 
 
 def _score(metric: Metric) -> str:
-    stderr = "" if metric.stderr is None else f" ± {100 * metric.stderr:.1f}"
+    stderr = "" if metric.stderr is None else f", standard error {100 * metric.stderr:.1f}"
     unit = f" {metric.unit}" if metric.unit else ""
-    return f"{100 * metric.value:.1f}{stderr}{unit}  (n = {metric.n:,})"
+    return f"{100 * metric.value:.1f}{unit}  (n = {metric.n:,}{stderr})"
 
 
 def _context(size: ContextSize) -> str:

@@ -4,9 +4,12 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.runs.checks import check
+from analysis.runs.load import load
 from analysis.runs.naming import options_of, with_labels
+from analysis.runs.seeds import settings
 from experiments.records.names import USUAL, component
-from tests.support.runs import composed
+from tests.support.runs import ROOT, composed
 
 Stage = dict[str, Any]
 
@@ -21,7 +24,7 @@ def labels(*methods: dict[str, Any]) -> list[str]:
     """The labels of runs that differ in their methods only."""
     runs = pd.DataFrame(
         {"dataset": "digits", "model": "tiny", "method": map(component, methods), "path": map(str, range(len(methods)))}
-    )
+    ).assign(run_id=lambda table: table["path"])
     records = {str(number): {"config": {"method": method}, "dtype": "float32"} for number, method in enumerate(methods)}
     return list(with_labels(runs, records)["label"])
 
@@ -131,3 +134,13 @@ def test_a_simulated_memory_is_called_so() -> None:
     assert labels(four, eight, method("none", None, None)) == [
         "quantised (simulated) bits=4", "quantised (simulated) bits=8", "none",
     ]  # fmt: skip
+
+
+def test_budgets_matched_to_different_settings_are_different_settings() -> None:
+    """Both sweeps match schedules to emloc, with other ratios: 661 and 190 tokens are no two seeds of one setting."""
+    records = ROOT / "analysis/notebooks/records"
+    loaded = load([records / "table_main.jsonl", records / "fig4_layers.jsonl"])
+    assert not [problem for problem in check(loaded) if "several different runs of one seed" in problem]
+    rows = settings(loaded.runs).query("dataset == 'digits' and method == 'snapkv' and importance == 'window'")
+    assert sorted(rows["tokens_kept"].round()) == [190, 661]
+    assert sorted(rows["label"].str.contains(r"that of emloc ratios=\[0.1,0.2,0.5\]")) == [False, True]

@@ -10,8 +10,8 @@ from tests.support.records import RECORD
 def test_table_shows_the_figures() -> None:
     table = summary(RECORD)
     for text in (
-        "87.5 ± 1.2 %",
-        "n = 1,000",
+        "87.5 %",
+        "(n = 1,000, standard error 1.2)",
         "6,600 -> 1,320.5",
         "5.00x",
         "0.00420",
@@ -31,5 +31,5 @@ def test_table_of_a_run_without_context_and_with_one_query() -> None:
         js=Divergence(None, [], None),
         notes=[],
     )
-    assert "±" not in summary(record)
+    assert "standard error" not in summary(record)
     assert "no context" in summary(record)
