@@ -230,7 +230,7 @@ def test_sweep_is_named_after_its_overrides() -> None:
         ),
         (
             ["+method.chunksize=4"],
-            "Expected an option of method to be one of allocation, chunk_size, importance, probe, refit; "
+            "Expected an option of method to be one of allocation, chunk_size, importance, probe, probes, refit; "
             "got 'chunksize'. "
             "Did you mean 'chunk_size'?",
         ),
@@ -241,13 +241,13 @@ def test_sweep_is_named_after_its_overrides() -> None:
         ),
         (
             ["+method.delta=0.1"],
-            "Expected an option of method to be one of allocation, chunk_size, importance, probe, refit; "
+            "Expected an option of method to be one of allocation, chunk_size, importance, probe, probes, refit; "
             "got 'delta'. "
             "It has moved; write method.allocation.delta.",
         ),
         (
             ["+method.observe=probes"],
-            "Expected an option of method to be one of allocation, chunk_size, importance, probe, refit; "
+            "Expected an option of method to be one of allocation, chunk_size, importance, probe, probes, refit; "
             "got 'observe'. "
             "It has moved; write method/importance=answers or window.",
         ),
