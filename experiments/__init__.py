@@ -1,7 +1,7 @@
 """The experiment runner: from a Hydra configuration to the record of a finished run.
 
 Doors: `runner` (what run.py calls), `doctor` (what a run will need, before it loads anything), `benchmark` (how fast
-the attention kernels are).
+the attention kernels are), `one_chunk` (the picture of docs/METHOD.md).
 
 Read a run from top to bottom in this order:
     runner              find a finished run, or compute it

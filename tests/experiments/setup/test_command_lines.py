@@ -13,7 +13,8 @@ METHODS, ALLOCATIONS, MODELS = (
     for group in ("method", "method/allocation", "model")
 )
 NOT_EMPTY = "a text that is not empty"
-NO_CLASS = "Expected method._target_ to name a class for method, such as emloc.methods.emloc.EMLoC, but got"
+_FIRST = "emloc.methods.attention_matching.AttentionMatching"
+NO_CLASS = f"Expected method._target_ to name a class for method, such as {_FIRST}, but got"
 RATIOS = "Expected ratios to be a list, each item a number above 0 and at most 1, but got"
 TOP = (
     "answer, attn, batch_size, budget, chunk_size, dataset, delta, demonstrations, device, dtype, force, heldout_js, "

@@ -36,11 +36,11 @@ def _fresh_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("datast=digits", "Did you mean 'dataset'?"),
         (
             "method.ratio=[0.1]",
-            "Expected an option of method to be one of allocation, chunk_size, importance, probe, refit; got 'ratio'.",
+            "Expected an option of method to be one of allocation, chunk_size, importance, probe, probes, refit; got 'ratio'.",
         ),
         (
             "method.order=bottom_up",
-            "one of allocation, chunk_size, importance, probe, refit; got 'order'. It has moved; "
+            "one of allocation, chunk_size, importance, probe, probes, refit; got 'order'. It has moved; "
             "write method.allocation.order.",
         ),
         ("method.importance.window=8", "Expected no option of method.importance; got 'window'."),

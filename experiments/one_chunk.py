@@ -1,6 +1,6 @@
 """The picture of docs/METHOD.md: what emloc_plus makes of one chunk of text.
 
-    python -m analysis.figures.one_chunk [--model smollm2] [--dataset topics] [--out docs/figures/method]
+    python -m experiments.one_chunk [--model smollm2] [--dataset topics] [--out docs/figures/method.png]
 
 Above, a few demonstrations, each token as dark as the share of all KV heads that keep it. Below, the curve of every KV
 head with the place that the price gives it, and how many tokens each head keeps.
@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from analysis.figures.style import COLOURS, STYLE, save
 from emloc import Backbone, EMLoCPlus, load_backbone
 from emloc.allocation.base import Share
 from emloc.allocation.water_filling import SHARES
@@ -31,6 +30,7 @@ from emloc.passes import prefill
 from emloc.region import Measure, Region
 from emloc.rows import concatenate
 from experiments.datasets.labelled_texts import LabelledTexts
+from experiments.records.look import COLOURS, DPI, STYLE
 
 _SHOTS = 20
 _COLUMNS = 105  # characters of a line of text
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="smollm2", help="a text model: a folder, or smollm2")
     parser.add_argument("--dataset", default="topics", help="a bundled text task: topics, cities, kinds, languages")
-    parser.add_argument("--out", type=Path, default=Path("docs/figures/method"), help="the files without their endings")
+    parser.add_argument("--out", type=Path, default=Path("docs/figures/method.png"), help="the file")
     options = parser.parse_args(arguments)
     try:
         module = import_module(f"experiments.datasets.{options.dataset}")
@@ -151,8 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     with rc_context(dict(STYLE)):
-        _, png = save(draw(filled), options.out)
-    print(png)
+        draw(filled).savefig(options.out, dpi=DPI)
+    print(options.out)
     return 0
 
 

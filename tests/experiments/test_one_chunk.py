@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.figures.one_chunk import Filled, draw, main
 from emloc import EMLoCPlus, load_backbone
 from experiments.datasets.topics import Topics
+from experiments.one_chunk import Filled, draw, main
 from tests.emloc.test_smollm2 import real
 
 
