@@ -36,7 +36,8 @@ def _fresh_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("datast=digits", "Did you mean 'dataset'?"),
         (
             "method.ratio=[0.1]",
-            "Expected an option of method to be one of allocation, chunk_size, importance, probe, probes, refit; got 'ratio'.",
+            "Expected an option of method to be one of allocation, chunk_size, importance, probe, probes, refit; "
+            "got 'ratio'.",
         ),
         (
             "method.order=bottom_up",

@@ -72,8 +72,8 @@ def test_a_file_of_the_users_own_is_told_what_to_write(command: Command, tmp_pat
     (tmp_path / "mine" / "experiment" / "old.yaml").write_text("# @package _global_\nmethod:\n  order: bottom_up\n")
     done = command("--config-dir", str(tmp_path / "mine"), "+experiment=old")
     assert done.err == (
-        "Expected an option of method to be one of allocation, chunk_size, importance, probe, probes, refit; got 'order'. "
-        "It has moved; write method.allocation.order.\n"
+        "Expected an option of method to be one of allocation, chunk_size, importance, probe, probes, refit; "
+        "got 'order'. It has moved; write method.allocation.order.\n"
     )
 
 
