@@ -50,8 +50,7 @@ class Forecast:
     """What a run will need.
 
     `counted` of its demonstrations were tokenised, the others are taken to be like them. `own_contexts`: the method
-    condenses a context per query besides, which is not estimated. `trained`: demonstrations change the model, and the
-    context is empty.
+    condenses a context per query besides, which is not estimated.
     """
 
     device: torch.device
@@ -61,7 +60,6 @@ class Forecast:
     counted: int
     own_contexts: bool
     foreseen: bool
-    trained: bool
     memory: Estimate
     forwards: Forwards
 
@@ -84,8 +82,7 @@ def forecast(wanted: Wanted, *, process: int, sample: int, read_queries: bool = 
     shown = wanted.method.demonstrated([wanted.dataset.solved(item, code=code) for item in wanted.chosen])
     context = _context(backbone, wanted.method, shown, sample)
     asked = _shown(wanted, read=read_queries)
-    trained = wanted.method.schedule is not None
-    opening = 0 if shown and not trained else context.opening
+    opening = 0 if context.chunks else context.opening
     queries = _queries(backbone, wanted, asked, code, opening=opening, sample=sample)
     plan = Plan(
         model=ModelSize.of(backbone),
@@ -106,7 +103,6 @@ def forecast(wanted: Wanted, *, process: int, sample: int, read_queries: bool = 
         counted=min(sample, len(shown)),
         own_contexts=wanted.method.own_contexts,
         foreseen=wanted.method.foreseen,
-        trained=trained,
         memory=estimate(plan, process=process if device.type == "cpu" else 0),
         forwards=forwards(wanted.method, backbone.n_layers, context, queries),
     )
@@ -114,7 +110,7 @@ def forecast(wanted: Wanted, *, process: int, sample: int, read_queries: bool = 
 
 def _context(backbone: Backbone, method: Method, shown: Sequence[Demonstration], sample: int) -> Context:
     rows = Rows.of(backbone, spread_out(shown, sample), len(shown))
-    return Context(demonstrations=rows, opening=len(backbone.system_row()), chunk_size=method.chunk_size)
+    return Context.of(method, rows, opening=len(backbone.system_row()))
 
 
 def _shown(wanted: Wanted, *, read: bool) -> Callable[[Sample], Sample]:

@@ -98,7 +98,7 @@ def estimate(plan: Plan, *, process: int = 0) -> Estimate:
         process=process,
         weights=model.weights,
         rows=context.demonstrations.tokens * model.hidden * model.element * (1 + model.added),
-        memory_full=context.tokens * model.entry if plan.method.schedule is None else 0,
+        memory_full=context.tokens * model.entry,
         memory_least=least,
         memory_most=most,
         loading=plan.converted,
@@ -112,8 +112,6 @@ def estimate(plan: Plan, *, process: int = 0) -> Estimate:
 def kept(plan: Plan) -> tuple[int, int]:
     """Bytes of keys and values that stay, (least, most): what the allocation says of every region."""
     model, method = plan.model, plan.method
-    if method.schedule is not None:
-        return 0, 0
     if method.quantisation is not None:
         heads, size = [plan.context.tokens] * model.kv_heads, model.head_size
         return (model.layers * method.quantisation.nbytes(heads, channels=size, element=model.element),) * 2
@@ -136,7 +134,7 @@ def _prefill(plan: Plan, most: int) -> int:
     Without pruning that is twice the whole memory and the chunk.
     """
     model, tokens = plan.model, plan.context.chunk_tokens
-    if not tokens or plan.method.schedule is not None:
+    if not tokens:
         return 0
     whole = _whole(plan, most)
     chunk = _stored(model, max(tokens) * model.entry)
@@ -161,11 +159,10 @@ def _deciding(plan: Plan, most: int) -> int:
     largest = max(context.chunks, key=lambda rows: rows.padded)
     whole = method.scope == "context"
     searched = method.allocation.trial_forwards(model.layers, context.tokens, method.reserved) is not None
-    rows, chunks = (
-        (context.demonstrations, len(context.chunks)) if whole and (searched or _probed(method)) else (largest, 1)
-    )
+    together = whole and (searched or _probed(method))  # the probes of all chunks are run at once
+    rows = context.demonstrations if together else largest
     if method.probes != "all":
-        rows = rows.longest(chunks * method.probes)
+        rows = rows.longest(method.probes * (len(context.chunks) if together else 1))
     region = context.tokens if whole else max(context.chunk_tokens)
     held = _stored(model, most) + _stored(model, region * model.entry) * (1 if whole else 2)
     inputs = (model.layers + 1 if searched or _probed(method) else 1) * rows.padded * model.hidden * model.element

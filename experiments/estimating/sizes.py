@@ -114,11 +114,21 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The demonstrations in their order, the system turn in front of them, and how they are cut into chunks."""
+    """The demonstrations in their order, the system turn in front of them, and how they are cut into chunks.
+
+    `trained`: they change the model instead, so there is no chunk.
+    """
 
     demonstrations: Rows
     opening: CountOrZero
     chunk_size: Count
+    trained: bool = False
+
+    @classmethod
+    def of(cls, method: Method, demonstrations: Rows, *, opening: int) -> "Context":
+        """What the method makes of the demonstrations behind a system turn of `opening` tokens."""
+        trained = method.schedule is not None
+        return cls(demonstrations=demonstrations, opening=opening, chunk_size=method.chunk_size, trained=trained)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -126,7 +136,7 @@ class Context:
     @property
     def chunks(self) -> list[Rows]:
         """The demonstrations chunk by chunk."""
-        shots = len(self.demonstrations.lengths)
+        shots = 0 if self.trained else len(self.demonstrations.lengths)
         return [self.demonstrations[at : at + self.chunk_size] for at in range(0, shots, self.chunk_size)]
 
     @property

@@ -43,7 +43,7 @@ def forecast_lines(found: Forecast) -> list[str]:
     sampled = "" if found.counted == shots else f"; {found.counted} were counted, the others taken to be like them"
     chunks = len(found.context.chunks)
     tokens = f"{found.context.tokens:,} of {shots} demonstrations, chunks: {chunks}{sampled}"
-    if found.trained:
+    if found.context.trained:
         tokens = f"none in the context; {shots} demonstrations are trained on{sampled}"
     cost = found.forwards
     rows = [
@@ -77,8 +77,8 @@ def as_plain(run_id: str, machine: Machine, found: Forecast | None, unknown: str
     estimate = None if found is None else {
         "device": str(found.device),
         "dtype": str(found.dtype).removeprefix("torch."),
-        "tokens": 0 if found.trained else found.context.tokens,
-        "chunks": [] if found.trained else found.context.chunk_tokens,
+        "tokens": found.context.tokens,
+        "chunks": found.context.chunk_tokens,
         "demonstrations": len(found.context.demonstrations.lengths),
         "counted": found.counted,
         "own_contexts": found.own_contexts,

@@ -27,9 +27,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 def plan(method: Method, backbone: Backbone) -> Plan:
     shown = method.demonstrated(demonstrations(SHOTS))
-    context = Context(
-        demonstrations=Rows.of(backbone, shown), opening=len(backbone.system_row()), chunk_size=method.chunk_size
-    )
+    context = Context.of(method, Rows.of(backbone, shown), opening=len(backbone.system_row()))
     asked = Queries(count=3, batch=Rows.of(backbone, queries(2)), new_tokens=4)
     size = ModelSize.of(backbone)
     return Plan(model=size, method=method, context=context, queries=asked, heldout=Rows(()), plain=False)
