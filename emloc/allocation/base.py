@@ -69,6 +69,12 @@ class Share:
     reserved: int = 0
     earlier: Decision | None = None
 
+    def portion(self, amount: float) -> int:
+        """What this part gets of an amount for the whole context; the portions of all parts add up to it rounded."""
+        # The difference of two rounded sums, not a rounded share, which would not add up.
+        end = self.before + self.tokens
+        return round(amount * end / self.total) - round(amount * self.before / self.total)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation(ABC):

@@ -118,12 +118,7 @@ class Scheduled(Budgeted):
 
     def counts(self, layers: int, share: Share) -> list[int]:
         """Tokens of this part that each layer keeps; those of all parts add up to the layer's budget exactly."""
-        # The difference of two rounded sums, not a rounded share: those of all chunks then add up to the budget.
-        end = share.before + share.tokens
-        return [
-            round(budget * end / share.total) - round(budget * share.before / share.total)
-            for budget in self.layer_budgets(layers, share)
-        ]
+        return [share.portion(budget) for budget in self.layer_budgets(layers, share)]
 
     def layer_budgets(self, layers: int, share: Share) -> list[int]:
         """Tokens per layer of the whole context, the reserved ones included; their mean is the budget."""

@@ -50,8 +50,7 @@ class Cosine(Scheduled):
 
     def counts(self, layers: int, share: Share) -> list[int]:
         # A chunk by itself, unlike other schedules: `least` is of a chunk. The sums over layers add up to the budget.
-        entries, end = self.target(share.total) * layers, share.before + share.tokens
-        total = round(entries * end / share.total) - round(entries * share.before / share.total)
+        total = share.portion(self.target(share.total) * layers)
         least = min(max(self.least, share.reserved), share.tokens, total // layers)
         above = [each - least for each in _scaled(self.weights(layers), total, least, share.tokens)]
         if not any(above):

@@ -37,6 +37,4 @@ class GlobalThreshold(Budgeted):
 
     def count(self, heads: int, share: Share) -> int:
         """Entries of this part in all heads of all layers; those of all parts add up to the budget exactly."""
-        # The difference of two rounded sums, not a rounded share: those of all chunks then add up to the budget.
-        entries, end = self.target(share.total) * heads, share.before + share.tokens
-        return round(entries * end / share.total) - round(entries * share.before / share.total)
+        return share.portion(self.target(share.total) * heads)
