@@ -1,7 +1,7 @@
 """What a method is: a chain of stages that turns demonstrations into a memory, and answers queries on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -166,6 +166,23 @@ class Method:
         """Refuse, before any work, a context of `total` tokens that cannot be decided: UserError."""
         if self.allocation is not None:
             self.allocation.check(total, self.reserved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedMethod(Method):
+    """A method whose allocation has a limit on the divergence, which can be given alone.
+
+    `delta` (nats), first and by position: short for an allocation with that limit. It is no option of the method.
+    """
+
+    delta: InitVar[float | None] = field(default=None, kw_only=False)
+
+    def __post_init__(self, delta: float | None) -> None:
+        if delta is not None:
+            if self.allocation is None:
+                raise UserError(f"Expected an allocation for delta={delta}, but got none; leave delta out.")
+            object.__setattr__(self, "allocation", self.allocation.limited(delta))
+        super().__post_init__()
 
 
 def _chunk(backbone: Backbone, rows: Sequence[Row], probes: Probes, *, first: int) -> ChunkInput:

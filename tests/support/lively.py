@@ -11,6 +11,7 @@ from emloc import Demonstration, Query, load_backbone
 from emloc.backbones.base import Backbone
 from tests.support.checkpoints import make_checkpoint
 
+SHOTS = 9  # in chunks of four: two whole ones, and one of a single demonstration
 ANSWERS = ("red", "a green bird", "blue, not grey")
 
 

@@ -32,19 +32,9 @@ from emloc.passes import Probe, prefill, run_rows
 from emloc.rows import Row, RowBatch, balanced, concatenate
 from emloc.scores import window_attention
 from tests.matrix import METHODS
-from tests.support.lively import demonstrations, lively_backbone, queries
+from tests.support.lively import SHOTS, demonstrations, queries
 
-SHOTS = 9  # two whole chunks of four, and one of a single demonstration
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return lively_backbone(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def full(backbone: Backbone) -> Memory:
-    return NoPruning(chunk_size=4).compress(backbone, demonstrations(SHOTS))
+pytest_plugins = ["tests.support.lively_fixtures"]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -288,6 +278,7 @@ def test_the_window_may_reach_over_chunks(backbone: Backbone) -> None:
         (lambda: EMLoC(delta=0.7), "delta to be a number from 0 to 0.6931"),
         (lambda: EMLoC(delta=float("nan")), "delta to be a number from 0 to 0.6931"),
         (lambda: EMLoC(0.01, allocation=Uniform()), "an allocation with a limit for delta=0.01"),
+        (lambda: EMLoC(0.01, importance=None, allocation=None), "an allocation for delta=0.01, but got none"),
         (lambda: LayerSearch(ratios=(0.5, 0.2)), "ascending retention ratios"),
         (lambda: LayerSearch(ratios=(0.2, 0.2)), "ascending retention ratios"),
         (lambda: LayerSearch(ratios=(0.0, 0.2)), "a number above 0 and at most 1"),

@@ -6,23 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from emloc import Memory, NoPruning, Quantised, UserError
+from emloc import Memory, Quantised, UserError
 from emloc.backbones.base import Backbone
 from emloc.quantising import Bits, Quantisation
-from tests.support.lively import demonstrations, lively_backbone, queries
+from tests.support.lively import SHOTS, demonstrations, queries
 
-SHOTS = 9
+pytest_plugins = ["tests.support.lively_fixtures"]
 BITS: tuple[Bits, ...] = (8, 4, 2)
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return lively_backbone(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def full(backbone: Backbone) -> Memory:
-    return NoPruning(chunk_size=4).compress(backbone, demonstrations(SHOTS))
 
 
 def naive(line: list[float], bits: int, group: int) -> tuple[list[float], list[float]]:
