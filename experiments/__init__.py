@@ -1,7 +1,7 @@
 """The experiment runner: from a Hydra configuration to the record of a finished run.
 
 Doors: `runner` (what run.py calls), `doctor` (what a run will need, before it loads anything), `benchmark` (how fast
-the attention kernels are), `one_chunk` (the picture of docs/METHOD.md).
+the attention kernels are).
 
 Read a run from top to bottom in this order:
     runner              find a finished run, or compute it
@@ -12,5 +12,6 @@ Read a run from top to bottom in this order:
 The rest is what these put together:
     datasets/           tasks: demonstrations, queries, how an answer is scored
     metrics/            scores and their means
+    pictures/           what is drawn during a run, or of a model
     miniature/          how the embedded model was made; `python -m experiments.miniature.train`
 """

@@ -72,7 +72,7 @@ class WaterFilling(Allocation):
         return layers, layers * self.trials
 
     def kept(self, layers: int, share: Share) -> tuple[int, int]:
-        return layers * _counts(share.tokens, share.reserved)[0], layers * share.tokens
+        return layers * possible_counts(share)[0], layers * share.tokens
 
     def decide(self, scores: Sequence[Tensor], share: Share, measure: Measure) -> Decision:
         filling = _Filling.of(scores, share, measure.region, heads=self.heads, head_weight=self.head_weight)
@@ -101,15 +101,14 @@ class _Filling:
 
     @classmethod
     def of(cls, scores: Sequence[Tensor], share: Share, region: Region, *, heads: str, head_weight: bool) -> "_Filling":
-        counts = _counts(share.tokens, share.reserved)
-        orders = [score.argsort(dim=-1, descending=True, stable=True) for score in scores]
-        curves = torch.stack(list(_curves(region, orders, counts, head_weight=head_weight))).double()
+        counts, best_first = possible_counts(share), orders(scores)
+        curves = torch.stack(list(loss_curves(region, best_first, counts, head_weight=head_weight))).double()
         if heads == "equal":
             curves = curves.sum(dim=1, keepdim=True)
         # A larger set can lose more, as errors that cancelled no longer do; what it offers is the best so far.
         falling = curves.cummin(dim=-1).values
         shares = torch.tensor(counts, dtype=torch.float64, device=falling.device) / share.tokens
-        return cls(falling, shares, counts, orders)
+        return cls(falling, shares, counts, best_first)
 
     @property
     def least(self) -> float:
@@ -144,8 +143,15 @@ class _Filling:
         return (self.losses + price * self.shares).argmin(dim=-1)
 
 
-def _curves(region: Region, orders: Sequence[Tensor], counts: Sequence[int], *, head_weight: bool) -> Iterator[Tensor]:
-    """Per layer (H_kv, R), what every KV head loses with each of `counts` kept."""
+def orders(scores: Sequence[Tensor]) -> list[Tensor]:
+    """Per layer (H_kv, N), every KV head's tokens from the most to the least important."""
+    return [score.argsort(dim=-1, descending=True, stable=True) for score in scores]
+
+
+def loss_curves(
+    region: Region, orders: Sequence[Tensor], counts: Sequence[int], *, head_weight: bool = True
+) -> Iterator[Tensor]:
+    """Per layer (H_kv, R), what every KV head loses with the first of its `orders` kept, as many as `counts` say."""
     for number, (observed, layer, order) in enumerate(zip(region.observed, region.chunk.layers, orders, strict=True)):
         curves = removal_curves(observed, layer.keys, layer.values, order.to(layer.keys.device), counts)
         curves = curves.to(region.backbone.device)
@@ -154,9 +160,9 @@ def _curves(region: Region, orders: Sequence[Tensor], counts: Sequence[int], *, 
         yield curves
 
 
-def _counts(tokens: int, reserved: int) -> list[int]:
-    """What a KV head can keep of a region, ascending."""
-    return sorted({max(1, reserved, round(share * tokens)) for share in SHARES})
+def possible_counts(share: Share) -> list[int]:
+    """What a KV head can keep of a part of the context, ascending."""
+    return sorted({max(1, share.reserved, round(part * share.tokens)) for part in SHARES})
 
 
 def _start(earlier: Decision | None) -> float:

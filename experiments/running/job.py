@@ -178,7 +178,7 @@ class Job:
 
     def _keep(self, trace: Trace) -> None:
         """Write what is known once the context is compressed."""
-        from experiments.running.picture import draw_layers  # matplotlib takes a second to import
+        from experiments.pictures.layers import draw_layers  # matplotlib takes a second to import
 
         write_layers(self.folder.path / LAYERS, trace)
         draw_layers(self.folder.path / PICTURE, trace, delta=self.method.limit)

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from emloc import Trace
-from experiments.running.picture import draw_layers
+from experiments.pictures.layers import draw_layers
 
 pytest_plugins = ["tests.support.trace_fixtures"]
 

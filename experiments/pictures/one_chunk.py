@@ -1,6 +1,6 @@
 """The picture of docs/METHOD.md: what emloc_plus makes of one chunk of text.
 
-    python -m experiments.one_chunk [--model smollm2] [--dataset topics] [--out docs/figures/method.png]
+    python -m experiments.pictures.one_chunk [--model smollm2] [--dataset topics] [--out docs/figures/method.png]
 
 Above, a few demonstrations, each token as dark as the share of all KV heads that keep it. Below, the curve of every KV
 head with the place that the price gives it, and how many tokens each head keeps.
@@ -23,9 +23,8 @@ from torch import Tensor
 
 from emloc import Backbone, EMLoCPlus, load_backbone
 from emloc.allocation.base import Share
-from emloc.allocation.water_filling import SHARES
+from emloc.allocation.water_filling import loss_curves, orders, possible_counts
 from emloc.errors import UserError
-from emloc.head_outputs import removal_curves
 from emloc.passes import prefill
 from emloc.region import Measure, Region
 from emloc.rows import concatenate
@@ -67,23 +66,15 @@ class Filled:
         scores = method.importance.scores(region)
         share = Share(before=0, tokens=chunk.tokens, total=chunk.tokens)
         decision = method.allocation.decide(scores, share, Measure(region))
-        counts = sorted({max(1, round(part * chunk.tokens)) for part in SHARES})
+        counts = possible_counts(share)
+        curves = torch.cat(list(loss_curves(region, orders(scores), counts)))
         kept = torch.zeros(backbone.n_layers, len(scores[0]), chunk.tokens, dtype=torch.bool)
         for of_layer, choice in zip(kept, decision.kept, strict=True):
             everything = [torch.arange(chunk.tokens)] * len(of_layer)
             for head, index in zip(of_layer, everything if choice is None else choice, strict=True):
                 head[index] = True
         words = [backbone.tokenizer.decode([token]) for token in chunk.row.ids.tolist()]
-        return cls(words, _curves(region, scores, counts), counts, kept.flatten(0, 1), backbone.n_layers)
-
-
-def _curves(region: Region, scores: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
-    found = []
-    for number, (seen, layer, score) in enumerate(zip(region.observed, region.chunk.layers, scores, strict=True)):
-        order = score.argsort(dim=-1, descending=True, stable=True)
-        gain = region.backbone.head_gains(number) / region.probe.input_power(number)
-        found.append(removal_curves(seen, layer.keys, layer.values, order, counts) * gain[:, None])
-    return torch.cat(found)
+        return cls(words, curves, counts, kept.flatten(0, 1), backbone.n_layers)
 
 
 def draw(filled: Filled) -> Figure:

@@ -6,7 +6,7 @@ import pytest
 
 from emloc import EMLoCPlus, load_backbone
 from experiments.datasets.topics import Topics
-from experiments.one_chunk import Filled, draw, main
+from experiments.pictures.one_chunk import Filled, draw, main
 from tests.emloc.test_smollm2 import real
 
 
