@@ -52,9 +52,13 @@ class Seen:
 
     def blocks(self, head: int, keys: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """As `attention`, and these positions' outputs (q, D), some positions at a time."""
-        for start in range(0, self.queries.shape[1], _BLOCK):
-            at = slice(start, start + _BLOCK)
+        for at in self.stretches():
             yield self.attention(head, keys, at), self.outputs[head, at]
+
+    def stretches(self) -> Iterator[slice]:
+        """All query positions, some at a time."""
+        for start in range(0, self.queries.shape[1], _BLOCK):
+            yield slice(start, start + _BLOCK)
 
 
 def leave_one_out(seen: Seen, keys: Tensor, values: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ def curves(cell: pd.DataFrame, axis: str) -> Figure | None:
         limit_scores(score, cell)
         if axis == "delta":
             _draw_references(score, context, references(cell, drawn))
-        _finish_curves(figure, score, context, cell, axis)
+        rows = pd.concat([series.rows for series in drawn])
+        _finish_curves(figure, score, context, rows, axis, left=len(undrawn(cell, axis)))
     return figure
 
 
@@ -114,14 +115,13 @@ def _draw_references(score: Axes, context: Axes, rows: pd.DataFrame) -> None:
             context.axhline(row["tokens_kept"], color=colour, linestyle="--", linewidth=1)
 
 
-def _finish_curves(figure: Figure, score: Axes, context: Axes, cell: pd.DataFrame, axis: str) -> None:
-    rows = pd.concat([series.rows for series in varying(cell, axis)])
+def _finish_curves(figure: Figure, score: Axes, context: Axes, rows: pd.DataFrame, axis: str, *, left: int) -> None:
     score.set_ylabel(score_label(rows))
     context.set_ylabel("context tokens per KV head\n(mean over layers)")
     plain_log(context, "y")
     context.set_xlabel(LABELS[axis])
     _scale_x(context, sorted(set(rows[axis])))
-    finish(figure, rows, [f"bars: {bars(cell.loc[rows.index])}", left_out(len(undrawn(cell, axis)))])
+    finish(figure, rows, [f"bars: {bars(rows)}", left_out(left)])
 
 
 def _scale_x(axes: Axes, values: list[float]) -> None:

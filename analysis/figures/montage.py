@@ -14,9 +14,7 @@ _COLUMNS = 8  # layers that have room on a narrow page
 _GAP = 6  # pixels between the images
 _APART = 24  # pixels between an original and its first layer
 _LEFT, _TOP = 150, 152  # pixels left of the images, and above them
-_TEXT = (
-    26  # pixels, the height of the text: a quarter of an image, which is legible where the sheet is a third as large
-)
+_TEXT = 26  # pixels, the height of the text: it can be read where the sheet is shown at a third of its size
 _ANSWER = 9  # characters of an answer that fit on a line beside its image
 _INK = "#333333"
 _MIDDLE = "#888888"  # of the samples in the legend

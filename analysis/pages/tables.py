@@ -149,10 +149,8 @@ _COSTS: Mapping[str, Callable[[dict], str]] = {
 }
 
 
-_RARE = {
-    "JS, sum of chunks": "js_total",
-    "JS, total drift": "js_total",
-}  # columns for runs that measured something more
+# Columns for runs that measured something more, and what they measured.
+_RARE = {"JS, sum of chunks": "js_total", "JS, total drift": "js_total"}
 _DRIFT = (
     "JS, sum of chunks: each chunk against its own teacher, which saw the memory as it was pruned before; total drift: "
     "the same demonstrations at the end of the context, against the context without any pruning (nats)."

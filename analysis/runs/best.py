@@ -7,12 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats  # comes with scikit-learn
 
-from analysis.runs.intervals import CONFIDENCE
+from analysis.runs.intervals import CONFIDENCE, bootstrap
 from analysis.runs.scores import ScoresOf
 
 _LEVEL = 1 - CONFIDENCE
-_RESAMPLES = 2000
-_BATCH = 100  # resamples drawn at once
 
 
 def sharing(of_settings: Mapping[int, pd.DataFrame], scores: ScoresOf) -> list[int]:
@@ -83,10 +81,7 @@ def _over_queries(differences: np.ndarray) -> bool:
         return bool(stats.binomtest(won, lost + won).pvalue < _LEVEL)  # McNemar's test: only unequal pairs count
     if len(differences) < 2:
         return False
-    found = stats.bootstrap(
-        (differences,), np.mean, n_resamples=_RESAMPLES, batch=_BATCH, confidence_level=CONFIDENCE, method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
+    found = bootstrap(differences)
     return not found.low <= 0 <= found.high
 
 

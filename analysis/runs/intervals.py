@@ -39,7 +39,7 @@ def over_queries(value: float, stderr: float, n: int, unit: str, scores: np.ndar
     if unit == SHARE and are_hits(value, stderr, n):
         return wilson(round(value * n), n)
     if scores is not None and len(scores) > 1 and np.ptp(scores) > 0:
-        return _bootstrap(scores)
+        return bootstrap(scores)
     half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * stderr
     return _inside(value - half, value + half, unit)
 
@@ -60,7 +60,8 @@ def wilson(hits: int, n: int) -> Interval:
     return Interval(float(found.low), float(found.high))
 
 
-def _bootstrap(scores: np.ndarray) -> Interval:
+def bootstrap(scores: np.ndarray) -> Interval:
+    """The percentile bootstrap's interval of the mean of scores (n,), of which there are at least two."""
     # Percentiles of means of scores can't leave the range of the scores; a fixed seed, so that pages stay the same.
     found = stats.bootstrap(
         (scores,), np.mean, n_resamples=_RESAMPLES, batch=_BATCH, confidence_level=CONFIDENCE, method="percentile",

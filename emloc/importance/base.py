@@ -24,9 +24,7 @@ class Importance(ABC):
     probed: ClassVar[bool] = False
     passes: ClassVar[int] = 0  # forwards of all layers over the probes that scoring takes for itself
     observing: ClassVar[bool] = False  # read off `region.observed`, which takes no other forward, but more memory
-    averages_tail: ClassVar[bool] = (
-        False  # reads means over the tail's queries alone, and forms none of their attention
-    )
+    averages_tail: ClassVar[bool] = False  # reads means over the tail's queries and forms none of their attention
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -19,8 +19,6 @@ from emloc.head_outputs import Seen
 from emloc.importance.base import Importance
 from emloc.region import Region
 
-_BLOCK = 4096  # query positions whose attention is formed at a time: bounds the largest temporary
-
 
 @dataclass(frozen=True, kw_only=True)
 class RmsAttention(Importance):
@@ -36,12 +34,11 @@ class RmsAttention(Importance):
 
 def rms_attention(seen: Seen, keys: Tensor) -> Tensor:
     """(H_kv, N) of keys (H_kv, N, D): sqrt(mean of p^2) over the query positions of each KV head."""
-    pairs = zip(seen.queries * seen.scaling, keys.float(), strict=True)
-    squares = torch.stack([_squares(queries, of_head) for queries, of_head in pairs])
+    squares = torch.stack([_squares(seen, head, of_head) for head, of_head in enumerate(keys.float())])
     return (squares / seen.queries.shape[1]).sqrt()
 
 
-def _squares(queries: Tensor, keys: Tensor) -> Tensor:
-    """(N,) the sum of squared softmax weights of scaled queries (Q, D) on keys (N, D)."""
-    blocks = queries.split(_BLOCK)
-    return torch.stack([(block @ keys.T).softmax(-1).square().sum(0) for block in blocks]).sum(0)
+def _squares(seen: Seen, head: int, keys: Tensor) -> Tensor:
+    """(N,) the sum of squared softmax weights of a KV head's queries on keys (N, D), on nothing else."""
+    logits = ((seen.queries[head, at] * seen.scaling) @ keys.T for at in seen.stretches())
+    return torch.stack([each.softmax(-1).square().sum(0) for each in logits]).sum(0)

@@ -119,7 +119,7 @@ def test_rms_attention_is_over_all_queries_and_the_chunk_alone(place: int, regio
 
 def test_rms_attention_is_formed_block_by_block(regions: Sequence[Region], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = RmsAttention().scores(regions[1])
-    monkeypatch.setattr("emloc.importance.rms_attention._BLOCK", 7)
+    monkeypatch.setattr("emloc.head_outputs._BLOCK", 7)
     for one, other in zip(whole, RmsAttention().scores(regions[1]), strict=True):
         torch.testing.assert_close(one, other)
 
